@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <tallycast/batch.h>
+#include <tallycast/limits.h>
+
+enum { REQUEST_BATCH = 1 };
+enum { BATCH_DATASET = 1, BATCH_PRODUCER, BATCH_SEQUENCE, BATCH_TABLES };
+enum { ENTRIES_TABLE = 1, ENTRIES_KEYS, ENTRIES_AMOUNTS, ENTRIES_REMOVED };
+
+// ---------------------------------------------------------------------------------------------------- reading
+
+static bool key_valid(struct tally_bytes key) { return key.size >= 1 && key.size <= TALLY_KEY_BYTES_MAX; }
+
+// Checks one TableEntries and adds its keys to *entries.
+static enum tally_status entries_check(struct tally_bytes message, uint64_t *entries)
+{
+    struct tally_wire wire = tally_wire(message), amounts = {message.data, message.data};
+    struct tally_wire_field field;
+    enum tally_status status;
+    bool named = false, summed = false;
+    uint64_t keys = 0, removed = 0, counted = 0, ignored;
+    while ((status = tally_wire_next(&wire, &field)) == TALLY_OK) {
+        if (field.number > ENTRIES_REMOVED) continue;
+        if (field.type != TALLY_WIRE_BYTES) return TALLY_MALFORMED;
+        if (field.number == ENTRIES_TABLE) {
+            if (named || !tally_name_valid(field.bytes)) return TALLY_MALFORMED;
+            named = true;
+        } else if (field.number == ENTRIES_AMOUNTS) {
+            if (summed) return TALLY_MALFORMED;
+            amounts = tally_wire(field.bytes);
+            summed = true;
+        } else {
+            if (field.bytes.size > TALLY_KEY_BYTES_MAX) return TALLY_LIMIT;
+            if (!key_valid(field.bytes)) return TALLY_MALFORMED;
+            if (field.number == ENTRIES_KEYS) keys++;
+            else removed++;
+        }
+    }
+    if (status != TALLY_NOT_FOUND) return status;
+    while (!tally_wire_done(&amounts)) {
+        if (!tally_wire_varint(&amounts, &ignored)) return TALLY_MALFORMED;
+        counted++;
+    }
+    if (!named || counted != keys) return TALLY_MALFORMED;
+    *entries += keys + removed;
+    return *entries > TALLY_BATCH_ENTRIES_MAX ? TALLY_LIMIT : TALLY_OK;
+}
+
+enum tally_status tally_batch_open(struct tally_bytes message, struct tally_batch_reader *out_reader)
+{
+    if (message.size > TALLY_BATCH_BYTES_MAX) return TALLY_LIMIT;
+    struct tally_batch_reader reader = {.tables = tally_wire(message)};
+    struct tally_wire wire = tally_wire(message);
+    struct tally_wire_field field;
+    enum tally_status status;
+    uint64_t entries = 0;
+    uint32_t seen = 0;
+    while ((status = tally_wire_next(&wire, &field)) == TALLY_OK) {
+        static const enum tally_wire_type types[] = {0, TALLY_WIRE_BYTES, TALLY_WIRE_FIXED64, TALLY_WIRE_VARINT,
+                                                     TALLY_WIRE_BYTES};
+        if (field.number > BATCH_TABLES) continue;
+        if (field.type != types[field.number]) return TALLY_MALFORMED;
+        if (field.number != BATCH_TABLES) {
+            if (seen >> field.number & 1) return TALLY_MALFORMED;
+            seen |= 1u << field.number;
+        }
+        switch (field.number) {
+        case BATCH_DATASET: reader.header.dataset = field.bytes; break;
+        case BATCH_PRODUCER: reader.header.producer = field.value; break;
+        case BATCH_SEQUENCE: reader.header.sequence = field.value; break;
+        default:
+            if ((status = entries_check(field.bytes, &entries))) return status;
+        }
+    }
+    if (status != TALLY_NOT_FOUND) return status;
+    if (!tally_name_valid(reader.header.dataset)) return TALLY_MALFORMED;
+    if (reader.header.producer == 0 || reader.header.sequence == 0) return TALLY_MALFORMED;
+    *out_reader = reader;
+    return TALLY_OK;
+}
+
+// The next length-delimited field `number`; the bytes were checked when the batch was opened.
+static bool next_of(struct tally_wire *wire, uint32_t number, struct tally_bytes *out_bytes)
+{
+    struct tally_wire_field field;
+    while (tally_wire_next(wire, &field) == TALLY_OK) {
+        if (field.number == number && field.type == TALLY_WIRE_BYTES) {
+            *out_bytes = field.bytes;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool tally_batch_next_table(struct tally_batch_reader *reader, struct tally_entries_reader *out_entries)
+{
+    struct tally_bytes message, amounts;
+    if (!next_of(&reader->tables, BATCH_TABLES, &message)) return false;
+    struct tally_entries_reader entries = {.keys = tally_wire(message), .removed = tally_wire(message)};
+    struct tally_wire find = tally_wire(message);
+    (void)next_of(&find, ENTRIES_TABLE, &entries.table);
+    find = tally_wire(message);
+    entries.amounts = next_of(&find, ENTRIES_AMOUNTS, &amounts) ? tally_wire(amounts) : (struct tally_wire){0};
+    *out_entries = entries;
+    return true;
+}
+
+bool tally_entries_next(struct tally_entries_reader *entries, struct tally_bytes *out_key, int64_t *out_amount)
+{
+    uint64_t coded;
+    if (!next_of(&entries->keys, ENTRIES_KEYS, out_key)) return false;
+    if (!tally_wire_varint(&entries->amounts, &coded)) return false;
+    *out_amount = tally_unzigzag(coded);
+    return true;
+}
+
+bool tally_entries_next_removed(struct tally_entries_reader *entries, struct tally_bytes *out_key)
+{
+    return next_of(&entries->removed, ENTRIES_REMOVED, out_key);
+}
+
+enum tally_status tally_request_batch(struct tally_bytes request, struct tally_bytes *out_batch)
+{
+    struct tally_wire wire = tally_wire(request);
+    struct tally_wire_field field;
+    struct tally_bytes batch = {0}, ignored;
+    enum tally_status status;
+    bool found = false, sealed = false;
+    while ((status = tally_wire_next(&wire, &field)) == TALLY_OK) {
+        if (field.number == REQUEST_BATCH) {
+            if (found || field.type != TALLY_WIRE_BYTES) return TALLY_MALFORMED;
+            batch = field.bytes;
+            found = true;
+        }
+        if (field.number == 15) sealed = true;
+    }
+    if (status != TALLY_NOT_FOUND) return status;
+    if (sealed && (status = tally_unseal(request, &ignored))) return status;
+    if (!found) return TALLY_NOT_FOUND;
+    *out_batch = batch;
+    return TALLY_OK;
+}
+
+// ---------------------------------------------------------------------------------------------------- writing
+
+void tally_batch_begin(struct tally_batch_writer *writer, const struct tally_batch_header *header)
+{
+    writer->body.size = 0;
+    tally_write_bytes(&writer->body, BATCH_DATASET, header->dataset);
+    tally_write_fixed64(&writer->body, BATCH_PRODUCER, header->producer);
+    tally_write_uint(&writer->body, BATCH_SEQUENCE, header->sequence);
+}
+
+void tally_batch_table_begin(struct tally_batch_writer *writer, struct tally_bytes table)
+{
+    writer->entries.size = 0;
+    writer->amounts.size = 0;
+    tally_write_bytes(&writer->entries, ENTRIES_TABLE, table);
+}
+
+void tally_batch_add(struct tally_batch_writer *writer, struct tally_bytes key, int64_t amount)
+{
+    tally_write_bytes(&writer->entries, ENTRIES_KEYS, key);
+    tally_write_varint(&writer->amounts, tally_zigzag(amount));
+}
+
+void tally_batch_remove(struct tally_batch_writer *writer, struct tally_bytes key)
+{
+    tally_write_bytes(&writer->entries, ENTRIES_REMOVED, key);
+}
+
+void tally_batch_table_end(struct tally_batch_writer *writer)
+{
+    if (writer->amounts.size) tally_write_bytes(&writer->entries, ENTRIES_AMOUNTS, tally_writer_bytes(&writer->amounts));
+    tally_write_bytes(&writer->body, BATCH_TABLES, tally_writer_bytes(&writer->entries));
+}
+
+enum tally_status tally_batch_finish(struct tally_batch_writer *writer)
+{
+    size_t start = writer->out->size;
+    if (writer->body.failed || writer->entries.failed || writer->amounts.failed) writer->out->failed = true;
+    tally_write_bytes(writer->out, REQUEST_BATCH, tally_writer_bytes(&writer->body));
+    tally_seal(writer->out, start);
+    return writer->out->failed ? TALLY_NO_MEMORY : TALLY_OK;
+}
