@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <assert.h>
 #include <tallycast/batch.h>
 #include <tallycast/limits.h>
 
-enum { REQUEST_BATCH = 1 };
+enum { REQUEST_BATCH = 1, REQUEST_QUERY = 4, REQUEST_CHECK = 15 };
 enum { BATCH_DATASET = 1, BATCH_PRODUCER, BATCH_SEQUENCE, BATCH_TABLES };
 enum { ENTRIES_TABLE = 1, ENTRIES_KEYS, ENTRIES_AMOUNTS, ENTRIES_REMOVED };
 
@@ -124,18 +125,23 @@ enum tally_status tally_request_batch(struct tally_bytes request, struct tally_b
     struct tally_wire_field field;
     struct tally_bytes batch = {0}, ignored;
     enum tally_status status;
-    bool found = false, sealed = false;
+    bool found = false, other = false, sealed = false;
+    if (request.size > TALLY_BATCH_BYTES_MAX) return TALLY_LIMIT;
     while ((status = tally_wire_next(&wire, &field)) == TALLY_OK) {
         if (field.number == REQUEST_BATCH) {
             if (found || field.type != TALLY_WIRE_BYTES) return TALLY_MALFORMED;
             batch = field.bytes;
             found = true;
+        } else if (field.number <= REQUEST_QUERY) {
+            other = true;
+        } else if (field.number == REQUEST_CHECK) {
+            sealed = true;
         }
-        if (field.number == 15) sealed = true;
     }
     if (status != TALLY_NOT_FOUND) return status;
     if (sealed && (status = tally_unseal(request, &ignored))) return status;
     if (!found) return TALLY_NOT_FOUND;
+    if (other) return TALLY_MALFORMED;  // a Request is one of its kinds
     *out_batch = batch;
     return TALLY_OK;
 }
@@ -144,6 +150,8 @@ enum tally_status tally_request_batch(struct tally_bytes request, struct tally_b
 
 void tally_batch_begin(struct tally_batch_writer *writer, const struct tally_batch_header *header)
 {
+    // A buffer that once could not grow may grow again: the failure was that batch's.
+    writer->body.failed = writer->entries.failed = writer->amounts.failed = false;
     writer->body.size = 0;
     tally_write_bytes(&writer->body, BATCH_DATASET, header->dataset);
     tally_write_fixed64(&writer->body, BATCH_PRODUCER, header->producer);
@@ -154,23 +162,33 @@ void tally_batch_table_begin(struct tally_batch_writer *writer, struct tally_byt
 {
     writer->entries.size = 0;
     writer->amounts.size = 0;
+    writer->removing = false;
     tally_write_bytes(&writer->entries, ENTRIES_TABLE, table);
 }
 
 void tally_batch_add(struct tally_batch_writer *writer, struct tally_bytes key, int64_t amount)
 {
+    assert(!writer->removing);
     tally_write_bytes(&writer->entries, ENTRIES_KEYS, key);
     tally_write_varint(&writer->amounts, tally_zigzag(amount));
 }
 
+static void write_amounts(struct tally_batch_writer *writer)
+{
+    if (writer->amounts.size) tally_write_bytes(&writer->entries, ENTRIES_AMOUNTS, tally_writer_bytes(&writer->amounts));
+    writer->amounts.size = 0;
+}
+
 void tally_batch_remove(struct tally_batch_writer *writer, struct tally_bytes key)
 {
+    write_amounts(writer);
+    writer->removing = true;
     tally_write_bytes(&writer->entries, ENTRIES_REMOVED, key);
 }
 
 void tally_batch_table_end(struct tally_batch_writer *writer)
 {
-    if (writer->amounts.size) tally_write_bytes(&writer->entries, ENTRIES_AMOUNTS, tally_writer_bytes(&writer->amounts));
+    write_amounts(writer);
     tally_write_bytes(&writer->body, BATCH_TABLES, tally_writer_bytes(&writer->entries));
 }
 

@@ -2,10 +2,9 @@
 #include <tallycast/frame.h>
 #include <tallycast/limits.h>
 
-// Each field may come once: `seen` has a bit per field number below 32.
+// A field that we know may come once: `seen` has a bit for each.
 static bool first_time(uint32_t *seen, uint32_t number)
 {
-    if (number >= 32) return true;  // unknown: skipped, may repeat
     uint32_t bit = 1u << number;
     bool first = !(*seen & bit);
     *seen |= bit;
@@ -65,7 +64,8 @@ enum tally_status tally_frame_open(struct tally_bytes message, struct tally_fram
     uint32_t seen = 0;
     uint32_t tables = 0;
     while ((status = tally_wire_next(&wire, &field)) == TALLY_OK) {
-        if (field.number <= F_TABLES && field.type != header_type(field.number)) return TALLY_MALFORMED;
+        if (field.number > F_TABLES) continue;  // a newer version's: skipped, and may repeat
+        if (field.type != header_type(field.number)) return TALLY_MALFORMED;
         if (field.number == F_TABLES) {
             if (++tables > TALLY_TABLES_MAX) return TALLY_LIMIT;
             seen |= 1u << F_TABLES;
@@ -133,9 +133,9 @@ static enum tally_status table_open(struct tally_bytes message, struct tally_tab
     enum tally_status status;
     uint32_t seen = 0;
     while ((status = tally_wire_next(&wire, &field)) == TALLY_OK) {
+        if (field.number > T_VALUES) continue;  // a newer version's: skipped, and may repeat
         bool scalar = field.number == T_TABLE || field.number == T_KIND || field.number == T_CODING;
-        if (field.number <= T_VALUES && field.type != (scalar ? TALLY_WIRE_VARINT : TALLY_WIRE_BYTES))
-            return TALLY_MALFORMED;
+        if (field.type != (scalar ? TALLY_WIRE_VARINT : TALLY_WIRE_BYTES)) return TALLY_MALFORMED;
         if (!first_time(&seen, field.number)) return TALLY_MALFORMED;
         if ((status = table_field(&table, &field))) return status;
     }

@@ -7,6 +7,8 @@ void tally_frame_begin(struct tally_frame_writer *writer, const struct tally_fra
     struct tally_writer *out = writer->out;
     uint8_t bytes[16];
     writer->start = out->size;
+    // A column that once could not grow may grow again: the failure was that frame's.
+    for (unsigned i = 0; i < TALLY_COLUMNS; i++) writer->columns[i].failed = false;
     tally_write_bytes(out, 1, header->dataset);
     tally_write_fixed64(out, 2, header->epoch);
     if (header->from) tally_write_uint(out, 3, header->from);
@@ -68,7 +70,7 @@ static const uint8_t column_field[TALLY_COLUMNS] = {5, 6, 7, 8, 9, 10, 11};
 
 void tally_frame_table_end(struct tally_frame_writer *writer)
 {
-    size_t size = 1 + tally_varint_size(writer->table), rows = 0;
+    size_t size = writer->table ? 1 + tally_varint_size(writer->table) : 0, rows = 0;
     if (writer->name.size) size += 1 + tally_varint_size(writer->name.size) + writer->name.size + 2;
     for (unsigned i = 0; i < TALLY_COLUMNS; i++) {
         size_t column = writer->columns[i].size;
@@ -80,7 +82,7 @@ void tally_frame_table_end(struct tally_frame_writer *writer)
     struct tally_writer *out = writer->out;
     tally_write_varint(out, 11 << 3 | TALLY_WIRE_BYTES);
     tally_write_varint(out, size);
-    tally_write_uint(out, 1, writer->table);
+    if (writer->table) tally_write_uint(out, 1, writer->table);
     if (writer->name.size) {
         tally_write_bytes(out, 2, writer->name);
         tally_write_uint(out, 3, writer->kind);

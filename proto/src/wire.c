@@ -106,7 +106,8 @@ static uint64_t seal_check(const uint8_t *data, size_t size)
 void tally_seal(struct tally_writer *writer, size_t start)
 {
     if (writer->failed) return;
-    tally_write_fixed64(writer, 15, seal_check(writer->data + start, writer->size - start));
+    size_t size = writer->size - start;
+    tally_write_fixed64(writer, 15, seal_check(size ? writer->data + start : writer->data, size));
 }
 
 enum tally_status tally_unseal(struct tally_bytes message, struct tally_bytes *out_inner)

@@ -32,15 +32,18 @@ bool tally_entries_next(struct tally_entries_reader *entries, struct tally_bytes
 bool tally_entries_next_removed(struct tally_entries_reader *entries, struct tally_bytes *out_key);
 
 // Where a Request (sealed or not) holds a Batch: TALLY_OK and the batch's bytes, borrowed; TALLY_NOT_FOUND when it holds something
-// else; TALLY_MALFORMED, TALLY_CORRUPT.
+// else; TALLY_MALFORMED (also for a Batch beside something else), TALLY_CORRUPT, TALLY_LIMIT over TALLY_BATCH_BYTES_MAX.
 TALLY_CHECKED enum tally_status tally_request_batch(struct tally_bytes request, struct tally_bytes *out_batch);
 
 // ---------------------------------------------------------------------------------------------------- writing
-// begin, { table_begin, { key }, { removed }, table_end }, finish: writes a sealed Request that holds the batch. Amounts and nested
-// sizes need scratch: `body` holds the Batch, `entries` one table, `amounts` its amounts; each growable or fixed by the caller.
+// begin, { table_begin, { key }, { removed }, table_end }, finish: writes a sealed Request that holds the batch. In a table all keys
+// with amounts come before all removed ones (asserted). Amounts and nested sizes need scratch: `body` holds the Batch, `entries` one
+// table, `amounts` its amounts; each growable or fixed by the caller. Failure to grow is sticky until the next `begin`, and told by
+// `finish`: TALLY_NO_MEMORY (then `out->failed` is set too, which is the caller's to clear).
 struct tally_batch_writer {
     struct tally_writer *out;
     struct tally_writer body, entries, amounts;
+    bool removing;
 };
 
 void tally_batch_begin(struct tally_batch_writer *writer, const struct tally_batch_header *header);

@@ -85,7 +85,9 @@ struct tally_frame_writer {
 
 // Protocol: begin, { table_begin, { removed }, { changed }, { added }, table_end }, finish. Tables by ascending number, ids
 // ascending in each list (asserted). `name` may be empty for a table that the reader knows. A table without rows
-// and without a name is left out. Failure to grow is sticky and told by `finish`: TALLY_NO_MEMORY.
+// and without a name is left out. Failure to grow is sticky until the next `begin`, and told by `finish`: TALLY_NO_MEMORY (then
+// `out->failed` is set too, which is the caller's to clear). The bytes are those of any protobuf encoder that writes fields in order
+// and leaves defaults out.
 void tally_frame_begin(struct tally_frame_writer *writer, const struct tally_frame_header *header);
 void tally_frame_table_begin(struct tally_frame_writer *writer, uint32_t table, struct tally_bytes name,
                              enum tally_kind kind);

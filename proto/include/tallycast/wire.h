@@ -28,7 +28,8 @@ struct tally_wire_field {
 
 static inline struct tally_wire tally_wire(struct tally_bytes bytes)
 {
-    return (struct tally_wire){bytes.data, bytes.data + bytes.size};
+    // Nothing is added to a null pointer, not even 0: that is undefined in C.
+    return (struct tally_wire){bytes.data, bytes.size ? bytes.data + bytes.size : bytes.data};
 }
 
 static inline bool tally_wire_done(const struct tally_wire *wire) { return wire->at == wire->end; }
@@ -73,6 +74,7 @@ struct tally_writer {
     bool failed;
     // Makes room for at least `capacity_min` bytes by changing `data` and `capacity`; false when it cannot.
     bool (*grow)(struct tally_writer *writer, size_t capacity_min);
+    void *grow_ctx;  // for grow alone
 };
 
 // A writer over the caller's memory, which must outlive it.
