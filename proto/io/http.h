@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The HTTP face of server and edge: the reads of one dataset over libwebsockets. docs/protocol.md lists the
+// paths.
+//
+// N threads, each with its own lws context, event loop, listening socket (SO_REUSEPORT shares the port
+// between them) and reader of the source; a request lives on one thread from its first byte to its last. What
+// it reads comes from a table of functions, so that the server's native mirror and the edge's WASM mirror
+// plug in alike.
+//
+// Limits: sizes as in limits.h; connections_max connections in all (further ones are closed at once); a
+// request that has not arrived within request_timeout_ms, and an answer of which nothing moved for
+// write_timeout_ms, ends its connection; an idle connection ends after idle_timeout_ms. An answer holds at
+// most TALLY_CHUNK_BYTES_MAX bytes and the view it reads, whatever the reader's pace.
+#ifndef TALLYCAST_IO_HTTP_H
+#define TALLYCAST_IO_HTTP_H
+
+#include <io/reason.h>
+#include <tallycast/mirror.h>
+#include <tallycast/wire.h>
+
+// A pinned version, in the form its source likes.
+struct tally_http_view {
+    uint64_t opaque[6];
+};
+
+// What does not come from a view.
+struct tally_http_state {
+    const char *name;   // "server", "edge"
+    const char *client; // "wasm", "native"; null: left out
+    const char *state;  // "cold", "booting", "catching_up", "live", "stale"
+    const char *dataset;
+    uint64_t newest_version; // newest version known of the held epoch; below the view's: lag 0
+    uint64_t views_max_ms;   // a whole state is sent for at most this long (0: no bound)
+};
+
+// All slots must be filled but for those marked. `reader` is what open_reader gave for the calling thread.
+struct tally_http_source {
+    void *ctx;
+    // Called once a thread, from that thread, before its first request; TALLY_FULL, TALLY_NO_MEMORY. Must not
+    // block for long.
+    enum tally_status (*open_reader)(void *ctx, unsigned thread, void **out_reader);
+    // Called once a thread, from that thread, when no view of it is pinned any more.
+    void (*close_reader)(void *ctx, void *reader);
+
+    // Pins the newest version. Views of one reader may overlap: a short read while a whole state is on its
+    // way. TALLY_BUSY when there is nothing to read yet (503). Never blocks. Each view is unpinned once, by
+    // the same thread.
+    enum tally_status (*pin)(void *reader, struct tally_http_view *out_view);
+    void (*unpin)(void *reader, struct tally_http_view *view);
+    void (*info)(void *reader, const struct tally_http_view *view, struct tally_view_info *out_info);
+    // Tables 0 to info.tables - 1; the name is borrowed until the next call with this reader.
+    // TALLY_NOT_FOUND.
+    enum tally_status (*table_info)(void *reader, const struct tally_http_view *view, uint32_t table,
+                                    struct tally_table_info *out_info);
+    // By name, of one view; fills all of out_values and out_found. TALLY_NOT_FOUND for an unknown table.
+    // count <= TALLY_QUERY_KEYS_MAX.
+    enum tally_status (*get_many)(void *reader, const struct tally_http_view *view, struct tally_bytes table,
+                                  const struct tally_bytes *keys, size_t count, int64_t *out_values,
+                                  bool *out_found);
+    // The next chunk of the whole state, a sealed frame, as tally_view_write_chunk; `out` holds
+    // TALLY_CHUNK_BYTES_MAX.
+    enum tally_status (*write_chunk)(void *reader, const struct tally_http_view *view,
+                                     struct tally_cursor *cursor, uint32_t *chunk, uint8_t *out,
+                                     size_t *out_bytes, bool *out_more);
+
+    // Any thread. Strings stay valid as long as the source.
+    void (*state)(void *ctx, struct tally_http_state *out_state);
+    // Any thread: true, or false with the reason in one sentence (503).
+    bool (*ready)(void *ctx, struct tally_reason *out_reason);
+    // Any thread: appends the source's own metrics in Prometheus text form (metrics.h). The HTTP face adds
+    // its own after them.
+    void (*metrics)(void *ctx, struct tally_writer *out);
+    // Unix milliseconds now. Null: the system's clock.
+    uint64_t (*now_ms)(void *ctx);
+};
+
+struct tally_http_options {
+    const char *listen;       // "HOST:PORT", "[::1]:PORT"; port 0: the system chooses
+    unsigned threads;         // 1 to TALLY_HTTP_THREADS_MAX
+    unsigned connections_max; // 0: 1024
+    unsigned request_timeout_ms, write_timeout_ms,
+        idle_timeout_ms;    // 0: 5000, 10000, 60000; rounded up to seconds
+    unsigned snapshots_max; // whole states on their way at once, 0: 8; more: 503
+};
+
+#define TALLY_HTTP_THREADS_MAX 32u
+
+struct tally_http;
+
+// TALLY_OK, or TALLY_INVALID with the reason: checks "HOST:PORT".
+TALLY_CHECKED enum tally_status tally_http_check(const char *setting, const char *listen,
+                                                 struct tally_reason *out_reason);
+
+// Starts the threads and returns when all of them listen; logs event=listening endpoint=http url=... Copies
+// options and source (source->ctx must outlive it). TALLY_INVALID, TALLY_IN_USE, TALLY_UNREACHABLE,
+// TALLY_FULL, TALLY_NO_MEMORY, TALLY_IO. One a process.
+TALLY_CHECKED enum tally_status tally_http_start(const struct tally_http_options *options,
+                                                 const struct tally_http_source *source,
+                                                 struct tally_http **out_http,
+                                                 struct tally_reason *out_reason);
+
+const char *tally_http_url(const struct tally_http *http); // "http://127.0.0.1:8090"
+
+// Takes no more connections, lets requests in progress end for at most grace_ms, joins the threads
+// (close_reader is called on each) and frees. Blocks. Clears *http; null is fine.
+void tally_http_stop(struct tally_http **http, unsigned grace_ms);
+
+#endif
