@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Where the bytes of live keys are kept: blocks of memory cut into pieces of 8, 16, 24 ... 1024 bytes, with a list of
+// free pieces of each size. Memory given back is used again for keys of that size; blocks go back to the
+// allocator only all together. Threads: belongs to one thread. Cost: O(1) and a copy of the key.
+#ifndef TALLYCAST_SERVER_KEYS_H
+#define TALLYCAST_SERVER_KEYS_H
+
+#include <tallycast/alloc.h>
+#include <tallycast/bytes.h>
+#include <tallycast/limits.h>
+
+#define TALLY_KEY_CLASSES (TALLY_KEY_BYTES_MAX / 8u)
+
+struct tally_key_block;
+
+struct tally_keys {
+    const struct tally_alloc *alloc;
+    struct tally_key_block *blocks;
+    uint8_t *at, *end;  // what is left of the newest block
+    void *free[TALLY_KEY_CLASSES];
+};
+
+void tally_keys_init(struct tally_keys *keys, const struct tally_alloc *alloc);
+void tally_keys_deinit(struct tally_keys *keys);
+
+// A copy of `key` (1 to TALLY_KEY_BYTES_MAX bytes), aligned to 8; null when there is no memory.
+const uint8_t *tally_keys_put(struct tally_keys *keys, struct tally_bytes key);
+void tally_keys_drop(struct tally_keys *keys, const uint8_t *data, size_t size);
+
+#endif

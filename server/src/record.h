@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Record codec: one entry of the log, as drawn in proto/tallycast.proto. Reading walks the bytes in place, allocates
+// nothing and is safe on any bytes; batches stay as their producers wrote them.
+// Threads: an object belongs to one thread.
+#ifndef TALLYCAST_SERVER_RECORD_H
+#define TALLYCAST_SERVER_RECORD_H
+
+#include <tallycast/wire.h>
+
+struct tally_record_header {
+    uint64_t version;
+    uint64_t time_ms;
+    uint64_t epoch;  // not 0: a new epoch begins with this record
+};
+
+// ---------------------------------------------------------------------------------------------------- reading
+
+struct tally_record_reader {
+    struct tally_record_header header;
+    struct tally_wire batches;
+    uint64_t batches_count;
+};
+
+// Checks the seal and parses the header. TALLY_MALFORMED, TALLY_CORRUPT, TALLY_LIMIT. Cost: one pass for the seal.
+TALLY_CHECKED enum tally_status tally_record_open(struct tally_bytes message, struct tally_record_reader *out_reader);
+
+// The next batch, not validated (tally_batch_open does that); false after the last.
+bool tally_record_next(struct tally_record_reader *reader, struct tally_bytes *out_batch);
+
+// ---------------------------------------------------------------------------------------------------- writing
+
+// What a record needs beside its batches: header fields, seal, and the tag and size of one batch.
+#define TALLY_RECORD_HEADER_BYTES_MAX 40u
+#define TALLY_RECORD_BATCH_BYTES_MAX  6u
+
+// Batches come first in time, the header is known last: room for it is kept in front. begin, { batch }, finish. Between
+// them `out->size` is the record's size so far. Failure to grow is sticky in the writer and told by finish.
+void tally_record_begin(struct tally_writer *out);
+void tally_record_batch(struct tally_writer *out, struct tally_bytes batch);
+// Writes the header in front and the seal behind. *out_record is borrowed from the writer. TALLY_NO_MEMORY.
+TALLY_CHECKED enum tally_status tally_record_finish(struct tally_writer *out, const struct tally_record_header *header,
+                                                    struct tally_bytes *out_record);
+
+#endif

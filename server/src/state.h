@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The state of a dataset at the server: a pure function of its log. Applying a record gives one frame, byte for byte the same at
+// every server and at every replay.
+//
+// Rules of a record:
+//   - batches apply in order; in each, table by table, amounts first, then removals;
+//   - a batch counts when its sequence is the producer's last plus one (or 1, of a producer not known). A repeat, a hole and
+//     what does not pass tally_state_admit change nothing, and use up no sequence number;
+//   - a table begins with the first batch that counts and names it with an amount; a key with its first amount, even 0;
+//   - a sum stops at INT64_MAX; a removal of what is not there is nothing;
+//   - the frame tells the net effect: a row that came and went leaves no trace; one that went and came back is removed and
+//     added; a difference of 0 is left out. A record that changes nothing still gives a frame, without tables.
+//   - when two live keys of a table share a fingerprint: tally_seed_next, epoch + 1, all fingerprints anew (again, if need be), and
+//     the record gives no frame: its version is told as a whole state.
+//
+// Threads: belongs to one thread. Out of memory in the middle of a record leaves a state that is of no use (`broken`): every
+// later call says so. It must be rebuilt from the log.
+#ifndef TALLYCAST_SERVER_STATE_H
+#define TALLYCAST_SERVER_STATE_H
+
+#include <tallycast/alloc.h>
+#include <tallycast/batch.h>
+#include <tallycast/frame.h>
+#include <tallycast/limits.h>
+
+#include "keys.h"
+#include "producers.h"
+#include "record.h"
+#include "rows.h"
+
+struct tally_state_options {
+    struct tally_bytes dataset;  // copied
+    uint64_t epoch;              // of version 0
+    struct tally_seed seed;
+    // 0: those of limits.h. They are part of the function: all servers of a log have the same. Others are for tests.
+    uint32_t producers_max, tables_max, rows_max;
+    uint64_t clash_mask;         // 0: all bits; see server.h
+};
+
+struct tally_state_table {
+    uint8_t name[TALLY_NAME_BYTES_MAX];
+    uint32_t name_bytes;
+    enum tally_kind kind;
+    bool created;                  // in this record
+    uint64_t digest_key;           // tally_digest_table
+    struct tally_rows rows;
+    struct tally_touched *touched; // rows of this record
+    uint32_t touched_count, touched_capacity;
+};
+
+// What became of a batch.
+struct tally_verdict {
+    enum tally_status status;  // TALLY_OK, REPEAT, HOLE, UNKNOWN_PRODUCER, or what tally_state_admit said
+    uint64_t version;          // OK, REPEAT: a version that holds it
+    uint64_t expected;         // the producer's next sequence number
+};
+
+struct tally_state_stats {
+    uint64_t batches, events, repeats, holes, refused, saturated, clashes, rows_changed, forgotten;
+};
+
+struct tally_state {
+    const struct tally_alloc *alloc;
+    uint8_t dataset[TALLY_NAME_BYTES_MAX];
+    uint32_t dataset_bytes;
+    uint32_t tables_max, rows_max;
+    uint64_t clash_mask;
+    uint64_t epoch, version, time_ms;
+    struct tally_seed seed;
+    struct tally_digest digest;
+    uint64_t rows, key_bytes;
+    struct tally_state_table *tables;  // tables_max of them
+    uint32_t tables_count;
+    struct tally_keys keys;
+    struct tally_producers producers;
+    struct tally_state_stats stats;
+    enum tally_status broken;
+    // Of the record being applied, kept to be used again.
+    bool whole;
+    struct tally_verdict *verdicts;
+    size_t verdicts_count, verdicts_capacity;
+    uint64_t *sorted;
+    size_t sorted_capacity;
+    struct tally_writer columns[TALLY_COLUMNS];
+};
+
+// TALLY_INVALID, TALLY_NO_MEMORY. `alloc` must outlive the state.
+TALLY_CHECKED enum tally_status tally_state_init(struct tally_state *state, const struct tally_state_options *options,
+                                                 const struct tally_alloc *alloc);
+void tally_state_deinit(struct tally_state *state);
+
+static inline struct tally_bytes tally_state_dataset(const struct tally_state *state)
+{
+    return tally_bytes(state->dataset, state->dataset_bytes);
+}
+
+// ---------------------------------------------------------------------------------------------------- one batch
+
+// Whether the state would count a batch, its sequence aside. `extra_tables` and `extra_rows` come on top (what is pending). TALLY_WRONG_DATASET;
+// TALLY_INVALID: a negative amount; TALLY_FULL: too many tables, or perhaps too many rows: every entry is taken for a new key.
+// *out_entries: entries of the batch; *out_tables: tables that it would begin, at most. Cost: one pass.
+TALLY_CHECKED enum tally_status tally_state_admit(const struct tally_state *state,
+                                                  const struct tally_batch_reader *batch, uint32_t extra_tables,
+                                                  uint64_t extra_rows, uint32_t *out_tables, uint64_t *out_entries);
+
+// The number of a table, or TALLY_TABLES_MAX.
+uint32_t tally_state_table(const struct tally_state *state, struct tally_bytes name);
+
+// ---------------------------------------------------------------------------------------------------- one record
+
+struct tally_applied {
+    bool whole;           // the version must be told as a whole state; nothing was appended to `out`
+    size_t frame_at;      // where in `out` the frame begins
+    const struct tally_verdict *verdicts;  // one a batch, in order; valid until the next apply
+    size_t verdicts_count;
+};
+
+// `record` must be version + 1 (TALLY_GAP otherwise, nothing changed). The sealed frame is appended to `out`. TALLY_MALFORMED, TALLY_CORRUPT,
+// TALLY_LIMIT: the record does not open, nothing changed. TALLY_NO_MEMORY: the state is broken.
+TALLY_CHECKED enum tally_status tally_state_apply(struct tally_state *state, struct tally_bytes record,
+                                                  struct tally_writer *out, struct tally_applied *out_applied);
+
+// ---------------------------------------------------------------------------------------------------- whole states
+
+struct tally_state_cursor {
+    uint32_t table, id, chunk;
+    bool done;
+};
+
+// Appends the next chunk of the whole state as a sealed frame of at most TALLY_CHUNK_BYTES_MAX; begin with {0}, go on until `done`. The state
+// must not change meanwhile. TALLY_NO_MEMORY; TALLY_NOT_FOUND for version 0.
+TALLY_CHECKED enum tally_status tally_state_write_chunk(struct tally_state *state, struct tally_state_cursor *cursor,
+                                                        struct tally_writer *out);
+
+// Fills a fresh state (no version yet) from the chunks of a whole state, in order; the last one verifies digest and rows.
+// TALLY_MORE: further chunks are needed. TALLY_MALFORMED, TALLY_CORRUPT, TALLY_GAP, TALLY_WRONG_DATASET, TALLY_CLASH, TALLY_DIGEST_MISMATCH,
+// TALLY_LIMIT, TALLY_UNSUPPORTED, TALLY_NO_MEMORY: the state is broken.
+TALLY_CHECKED enum tally_status tally_state_load_chunk(struct tally_state *state, struct tally_bytes frame,
+                                                       struct tally_state_cursor *cursor);
+
+#endif
