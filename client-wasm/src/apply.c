@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Frames in: the order of versions, the staging of chunks, the walk over a frame's rows.
+#include "ids.h"
+#include "table.h"
+
+#define BATCH_ROWS 32u
+
+static void count(_Atomic uint64_t *stat)
+{
+    atomic_store_explicit(stat, atomic_load_explicit(stat, memory_order_relaxed) + 1, memory_order_relaxed);
+}
+
+// ---------------------------------------------------------------------------------------------------- rows
+
+static enum tally_status apply_removed(struct work *work, struct tally_table_reader *change)
+{
+    enum tally_status status;
+    uint32_t id;
+    while ((status = tally_table_next_removed(change, &id)) == TALLY_OK) {
+        uint64_t fingerprint = id_fingerprint(work->mirror, work->table, id);
+        int64_t value;
+        if (fingerprint == 0) return TALLY_MALFORMED;
+        if ((status = table_remove(work, fingerprint, &value))) return status;
+        if ((status = ids_remove(work, id))) return status;
+        tally_digest_subtract(&work->root->digest, tally_digest_row(work->table->digest_key, fingerprint, value));
+        work->mirror->transaction.rows_changed++;
+    }
+    return status == TALLY_NOT_FOUND ? TALLY_OK : status;
+}
+
+static enum tally_status change_row(struct work *work, uint64_t fingerprint, int64_t difference)
+{
+    union page *page = page_for_change(work, fingerprint);
+    if (!page) return TALLY_NO_MEMORY;
+    struct row *row = (struct row *)(uintptr_t)page_find(page, fingerprint);
+    assert(row);
+    int64_t value;
+    if (__builtin_add_overflow(row->value, difference, &value)) return TALLY_MALFORMED;
+    struct tally_digest *digest = &work->root->digest;
+    tally_digest_subtract(digest, tally_digest_row(work->table->digest_key, fingerprint, row->value));
+    tally_digest_add(digest, tally_digest_row(work->table->digest_key, fingerprint, value));
+    row->value = value;
+    return TALLY_OK;
+}
+
+struct changed {
+    uint64_t fingerprint;
+    int64_t difference;
+};
+
+// Changes some rows, in rounds over all of them, so that the waits for memory overlap: the directory's entry, then the page.
+static enum tally_status change_rows(struct work *work, const struct changed *rows, uint32_t rows_count)
+{
+    const struct tally_mirror *mirror = work->mirror;
+    for (uint32_t i = 0; i < rows_count; i++) {
+        if (rows[i].fingerprint == 0) return TALLY_MALFORMED;
+        __builtin_prefetch(directory_entry(mirror, work->table, rows[i].fingerprint));
+    }
+    for (uint32_t i = 0; i < rows_count; i++) {
+        const union page *page = at(mirror, *directory_entry(mirror, work->table, rows[i].fingerprint));
+        __builtin_prefetch(page);
+        __builtin_prefetch(&page->cells[home_line(rows[i].fingerprint) * PAGE_LINE_ROWS]);
+    }
+    for (uint32_t i = 0; i < rows_count; i++) {
+        enum tally_status status = change_row(work, rows[i].fingerprint, rows[i].difference);
+        if (status) return status;
+    }
+    work->mirror->transaction.rows_changed += rows_count;
+    return TALLY_OK;
+}
+
+static enum tally_status apply_changed(struct work *work, struct tally_table_reader *change)
+{
+    struct changed rows[BATCH_ROWS];
+    uint32_t rows_count = 0;
+    enum tally_status status;
+    uint32_t id;
+    int64_t difference;
+    while ((status = tally_table_next_changed(change, &id, &difference)) == TALLY_OK) {
+        rows[rows_count++] = (struct changed){id_fingerprint(work->mirror, work->table, id), difference};
+        if (rows_count < BATCH_ROWS) continue;
+        if ((status = change_rows(work, rows, rows_count))) return status;
+        rows_count = 0;
+    }
+    return status == TALLY_NOT_FOUND ? change_rows(work, rows, rows_count) : status;
+}
+
+// Bytes of the keys that the frame adds to the same 64 ids, from here on. `ahead` is a copy.
+static uint32_t key_bytes_ahead(struct tally_table_reader ahead, uint32_t id)
+{
+    uint32_t bytes = 0, next;
+    struct tally_bytes key;
+    int64_t value;
+    while (tally_table_next_added(&ahead, &next, &key, &value) == TALLY_OK && next >> ID_PAGE_BITS == id >> ID_PAGE_BITS)
+        bytes += (uint32_t)key.size;
+    return bytes;
+}
+
+static enum tally_status apply_added(struct work *work, struct tally_table_reader *change)
+{
+    uint32_t id, id_page = UINT32_MAX;
+    struct tally_bytes key;
+    int64_t value;
+    enum tally_status status;
+    while ((status = tally_table_next_added(change, &id, &key, &value)) == TALLY_OK) {
+        if (id_fingerprint(work->mirror, work->table, id)) return TALLY_MALFORMED;
+        uint64_t fingerprint = tally_fingerprint(work->root->seed, key.data, key.size);
+        if ((status = table_add(work, fingerprint, value))) return status;
+        uint32_t reserve = (uint32_t)key.size;
+        if (id >> ID_PAGE_BITS != id_page) reserve += key_bytes_ahead(*change, id);
+        id_page = id >> ID_PAGE_BITS;
+        if ((status = ids_add(work, id, fingerprint, key, reserve))) return status;
+        tally_digest_add(&work->root->digest, tally_digest_row(work->table->digest_key, fingerprint, value));
+        work->mirror->transaction.rows_changed++;
+    }
+    return status == TALLY_NOT_FOUND ? TALLY_OK : status;
+}
+
+static enum tally_status apply_tables(struct work *work, struct tally_frame_reader *reader)
+{
+    struct tally_table_reader change;
+    enum tally_status status;
+    while ((status = tally_frame_next_table(reader, &change)) == TALLY_OK) {
+        // A whole state has nothing that could leave or move.
+        if (!work->old && !(tally_wire_done(&change.removed) && tally_wire_done(&change.changed)))
+            return TALLY_MALFORMED;
+        if ((status = table_open(work, &change))) return status;
+        if ((status = apply_removed(work, &change))) return status;
+        if ((status = apply_changed(work, &change))) return status;
+        if ((status = apply_added(work, &change))) return status;
+    }
+    return status == TALLY_NOT_FOUND ? TALLY_OK : status;
+}
+
+// ---------------------------------------------------------------------------------------------------- order
+
+// Whether the frame leads from the held version to a later one.
+static enum tally_status check_order(const struct tally_root *held, const struct tally_frame_header *header)
+{
+    if (header->epoch < held->epoch || (header->epoch == held->epoch && header->to <= held->version)) return TALLY_OLD;
+    if (header->from == 0) return TALLY_OK;
+    if (header->epoch != held->epoch) return TALLY_WRONG_EPOCH;
+    return header->from == held->version ? TALLY_OK : TALLY_GAP;
+}
+
+// Whether the chunk belongs to the change that is staged, and is its next one.
+static bool follows(const struct transaction *transaction, const struct tally_frame_header *header)
+{
+    const struct tally_frame_header *first = &transaction->header;
+    return transaction->open && header->chunk == transaction->next_chunk && header->epoch == first->epoch &&
+           header->from == first->from && header->to == first->to && header->cut_ms == first->cut_ms &&
+           tally_digest_equal(header->digest, first->digest) && header->rows == first->rows &&
+           header->seed.k0 == first->seed.k0 && header->seed.k1 == first->seed.k1;
+}
+
+static enum tally_status apply(struct tally_mirror *mirror, struct tally_memory *memory, struct tally_bytes frame)
+{
+    struct tally_frame_reader reader;
+    enum tally_status status = tally_frame_open(frame, &reader);
+    if (status) return status;
+    const struct tally_frame_header *header = &reader.header;
+    if (!tally_bytes_equal(header->dataset, tally_bytes(mirror->dataset, mirror->dataset_bytes)))
+        return TALLY_WRONG_DATASET;
+    const struct tally_root *held = at(mirror, atomic_load_explicit(&mirror->root, memory_order_relaxed));
+    if ((status = check_order(held, header))) return status;
+
+    struct transaction *transaction = &mirror->transaction;
+    if (header->chunk == 0) {
+        transaction_abort(mirror);
+        if ((status = transaction_begin(mirror, memory, header))) return status;
+    } else if (!follows(transaction, header)) {
+        return TALLY_GAP;
+    }
+    struct work work = {
+        .mirror = mirror,
+        .memory = memory,
+        .root = at(mirror, transaction->root),
+        .old = transaction->old ? at(mirror, transaction->old) : NULL,
+    };
+    if ((status = apply_tables(&work, &reader))) return status;
+    transaction->next_chunk++;
+    return header->more ? TALLY_MORE : transaction_commit(mirror);
+}
+
+static void note_memory(struct tally_mirror *mirror)
+{
+    atomic_store_explicit(&mirror->used_bytes, mirror->arena.used_lines * LINE_BYTES, memory_order_relaxed);
+}
+
+enum tally_status tally_mirror_apply(struct tally_mirror *mirror, struct tally_memory *memory,
+                                     struct tally_bytes frame)
+{
+    assert(memory->base == mirror);
+    enum tally_status status = apply(mirror, memory, frame);
+    if (status == TALLY_OK || status == TALLY_MORE) {
+        count(&mirror->applies);
+    } else if (status != TALLY_OLD) {
+        transaction_abort(mirror);
+        count(&mirror->refused);
+    }
+    if (status == TALLY_OK) reclaim(mirror);
+    note_memory(mirror);
+    return status;
+}
+
+void tally_mirror_abandon(struct tally_mirror *mirror, struct tally_memory *memory)
+{
+    assert(memory->base == mirror);
+    (void)memory;
+    transaction_abort(mirror);
+    note_memory(mirror);
+}
+
+void tally_mirror_confirm(struct tally_mirror *mirror, uint64_t epoch, uint64_t version, uint64_t now_ms)
+{
+    struct tally_root *root = at(mirror, atomic_load_explicit(&mirror->root, memory_order_relaxed));
+    if (version == 0 || root->epoch != epoch || root->version != version) return;
+    if (now_ms > atomic_load_explicit(&root->fresh_ms, memory_order_relaxed))
+        atomic_store_explicit(&root->fresh_ms, now_ms, memory_order_relaxed);
+}

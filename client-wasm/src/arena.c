@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "arena.h"
+
+#define GROW_BYTES_MIN ((size_t)1 << 20)
+#define ALIGN_LINES_MAX 64u  // 4 KiB
+
+static uint32_t class_of(uint32_t lines)
+{
+    if (lines <= 4) return lines - 1;
+    uint32_t last = lines - 1;
+    uint32_t exponent = 31 - (uint32_t)__builtin_clz(last);
+    return (exponent - 2) * 4 + (last >> (exponent - 2));
+}
+
+static uint32_t class_lines(uint32_t class)
+{
+    if (class < 4) return class + 1;
+    return (5 + (class & 3)) << ((class - 4) / 4);
+}
+
+static void push(struct tally_mirror *mirror, uint32_t block, uint32_t class)
+{
+    *(uint32_t *)at(mirror, block) = mirror->arena.free[class];
+    mirror->arena.free[class] = block;
+}
+
+static uint32_t pop(struct tally_mirror *mirror, uint32_t class)
+{
+    uint32_t block = mirror->arena.free[class];
+    if (block) mirror->arena.free[class] = *(uint32_t *)at(mirror, block);
+    return block;
+}
+
+// Puts a run of lines on the free lists, largest classes first.
+static void carve(struct tally_mirror *mirror, uint32_t start, uint32_t lines)
+{
+    while (lines) {
+        uint32_t class = class_of(lines);
+        if (class_lines(class) > lines) class--;
+        push(mirror, start, class);
+        start += class_lines(class);
+        lines -= class_lines(class);
+    }
+}
+
+static void set_end(struct tally_mirror *mirror, const struct tally_memory *memory)
+{
+    uint64_t lines = memory->size / LINE_BYTES;
+    mirror->arena.end = lines > UINT32_MAX ? UINT32_MAX : (uint32_t)lines;
+    atomic_store_explicit(&mirror->memory_bytes, memory->size, memory_order_relaxed);
+}
+
+// Makes the arena reach to `end` lines at least.
+static bool extend(struct tally_mirror *mirror, struct tally_memory *memory, uint64_t end)
+{
+    if (end > UINT32_MAX || end > memory->size_max / LINE_BYTES || !memory->grow) return false;
+    size_t needed = (size_t)end * LINE_BYTES;
+    size_t step = memory->size / 8 > GROW_BYTES_MIN ? memory->size / 8 : GROW_BYTES_MIN;
+    size_t wanted = memory->size_max - memory->size > step ? memory->size + step : memory->size_max;
+    bool grown = wanted > needed && memory->grow(memory, wanted);
+    if (!grown) grown = memory->grow(memory, needed);
+    if (grown) set_end(mirror, memory);
+    return grown && mirror->arena.end >= end;
+}
+
+static uint32_t bump(struct tally_mirror *mirror, struct tally_memory *memory, uint32_t lines)
+{
+    struct arena *arena = &mirror->arena;
+    bool align = (lines & (lines - 1)) == 0 && lines <= ALIGN_LINES_MAX;
+    uint64_t start = align ? ((uint64_t)arena->bump + lines - 1) & ~(uint64_t)(lines - 1) : arena->bump;
+    if (start + lines > arena->end && !extend(mirror, memory, start + lines)) return 0;
+    carve(mirror, arena->bump, (uint32_t)start - arena->bump);
+    arena->bump = (uint32_t)start + lines;
+    return (uint32_t)start;
+}
+
+// The last resort: a larger free block, the rest of which goes back.
+static uint32_t cut_up(struct tally_mirror *mirror, uint32_t class)
+{
+    for (uint32_t larger = class + 1; larger < ARENA_CLASSES; larger++) {
+        uint32_t block = pop(mirror, larger);
+        if (!block) continue;
+        carve(mirror, block + class_lines(class), class_lines(larger) - class_lines(class));
+        return block;
+    }
+    return 0;
+}
+
+void arena_init(struct tally_mirror *mirror, const struct tally_memory *memory, uint32_t first_line)
+{
+    mirror->arena.bump = first_line;
+    mirror->arena.used_lines = first_line;
+    set_end(mirror, memory);
+}
+
+uint32_t arena_alloc(struct tally_mirror *mirror, struct tally_memory *memory, size_t bytes)
+{
+    if (bytes == 0 || bytes > memory->size_max) return 0;
+    uint32_t class = class_of(lines_of(bytes));
+    uint32_t block = pop(mirror, class);
+    if (!block) block = bump(mirror, memory, class_lines(class));
+    if (!block) block = cut_up(mirror, class);
+    if (block) mirror->arena.used_lines += class_lines(class);
+    return block;
+}
+
+void arena_free(struct tally_mirror *mirror, uint32_t block, size_t bytes)
+{
+    uint32_t class = class_of(lines_of(bytes));
+    mirror->arena.used_lines -= class_lines(class);
+    push(mirror, block, class);
+}
+
+size_t arena_block_bytes(size_t bytes) { return (size_t)class_lines(class_of(lines_of(bytes))) * LINE_BYTES; }

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Blocks of whole lines out of the mirror's memory. The applier's own: one thread at a time.
+//
+// Sizes are rounded up to classes, four to a doubling (1 2 3 4 5 6 7 8 10 12 14 16 20 ... lines), so a block is at most a fifth
+// larger than asked for (plus one line). Each class has a list of free blocks; new ones are cut from the end of what is used;
+// when that ends the memory grows; when it cannot, a larger free block is cut up. Free neighbours are not joined:
+// what the arena holds is therefore at most the sum over classes of each one's own highest use. Sizes of a mirror's blocks are few
+// (pages, directory blocks, fingerprints) but for keys and tops, so in steady churn that is close to the highest use of all.
+#ifndef TALLYCAST_ARENA_H
+#define TALLYCAST_ARENA_H
+
+#include "layout.h"
+
+// Makes [first line, size of the memory) the arena's.
+void arena_init(struct tally_mirror *mirror, const struct tally_memory *memory, uint32_t first_line);
+
+// A block of at least `bytes`, aligned to 64 (1 KiB blocks to 1 KiB), not zeroed; 0 when there is no memory. May grow the memory.
+uint32_t arena_alloc(struct tally_mirror *mirror, struct tally_memory *memory, size_t bytes);
+
+// `bytes`: as asked for, or any size of the same class.
+void arena_free(struct tally_mirror *mirror, uint32_t block, size_t bytes);
+
+// Bytes that a block for `bytes` takes.
+size_t arena_block_bytes(size_t bytes);
+
+#endif

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a mirror looks like in memory. Private to client-wasm/src and its tests.
+//
+// Everything is in one run of memory, in blocks of whole 64-byte lines. A block is named by a u32 reference: its distance from
+// the mirror's base in lines (so a mirror can be 256 GiB). Reference 0 is the header itself and means "none".
+//
+//   header (struct tally_mirror) ──root──► root of the newest version
+//                                            │ table[n]
+//                                            ▼
+//                                          table ──directory──► top ─► directory block ─► page     fingerprint -> value
+//                                            └─────ids─────────► top ─► id block ─┬─────► fingerprints of 64 ids
+//                                                                                 └─────► keys of 64 ids
+//
+//   top of a directory   u32[2^(depth-8)] (at least 1): references of directory blocks
+//   directory block      u32[256]: references of pages, by the fingerprint's `depth` top bits; a page of a smaller
+//                        depth is named by as many neighbouring entries as share its prefix
+//   page, 1 KiB          16 lines; the first 16 bytes are its header, then 63 rows of 16 bytes. A row's home line is given by the
+//                        fingerprint's 4 low bits; it lies there or, when that line is full, in the first later line (mod 16)
+//                        that was not. So a search ends at the first line with a free row.
+//   top of the ids       u32[id_blocks]: references of id blocks, 0 where no id is in use
+//   id block             128 pairs of references: (fingerprints, keys) of 64 ids each; both 0 where no id is in use
+//   fingerprints         u64[64], 0 for an id that is not in use
+//   keys                 struct keys: the ends of 64 keys, and their bytes end to end
+//
+// All of it but the header is immutable once it is published (but root.fresh_ms): the applier copies what it changes.
+#ifndef TALLYCAST_LAYOUT_H
+#define TALLYCAST_LAYOUT_H
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <tallycast/fingerprint.h>
+#include <tallycast/mirror.h>
+
+#define LINE_BYTES 64u
+
+#define MIRROR_MAGIC   0x314d594c4c4154u  // "TALLYM1"
+#define MIRROR_VERSION 1u
+
+// A row, and the pages they are in.
+struct row {
+    uint64_t fingerprint;  // 0: free
+    int64_t value;
+};
+
+#define PAGE_LINES     16u
+#define PAGE_BYTES     (PAGE_LINES * LINE_BYTES)
+#define PAGE_LINE_ROWS (LINE_BYTES / sizeof(struct row))
+// A page is split before it has more rows. Below the 63 that fit, so that every search meets a free row soon.
+#define PAGE_ROWS_MAX 60u
+
+struct page_head {
+    uint64_t generation;  // that wrote it
+    uint32_t depth;       // bits of prefix that its rows share
+    uint32_t rows;
+};
+
+union page {
+    struct page_head head;
+    struct row cells[PAGE_LINES * PAGE_LINE_ROWS];  // cells[0] is the head
+};
+
+// Directory.
+#define BLOCK_BITS    8u
+#define BLOCK_ENTRIES (1u << BLOCK_BITS)
+#define BLOCK_BYTES   (BLOCK_ENTRIES * 4u)
+#define DEPTH_MAX     30u
+
+// Ids.
+#define ID_PAGE_BITS  6u
+#define ID_PAGE_IDS   (1u << ID_PAGE_BITS)
+#define ID_BLOCK_BITS 7u
+#define ID_BLOCK_PAGES (1u << ID_BLOCK_BITS)
+
+struct id_page {
+    uint32_t fingerprints, keys;
+};
+
+#define ID_BLOCK_BYTES     (ID_BLOCK_PAGES * (uint32_t)sizeof(struct id_page))
+#define FINGERPRINTS_BYTES (ID_PAGE_IDS * 8u)
+
+// The end of the last key may be 65536, which wraps to 0. Sizes are taken mod 65536 and are at most 1024, so they come out right.
+struct keys {
+    uint16_t lines;  // of this block
+    uint16_t reserved;
+    uint16_t end[ID_PAGE_IDS];
+    uint8_t bytes[];
+};
+
+static_assert(TALLY_KEY_BYTES_MAX * ID_PAGE_IDS <= 65536, "ends of keys are 16 bits");
+
+struct table {
+    uint64_t rows;
+    uint32_t directory, depth;    // reference of its top (0: no rows were ever added); bits of prefix it tells apart
+    uint32_t ids, id_blocks;      // reference of their top (0: none); entries in it
+    uint64_t digest_key;          // tally_digest_table
+    uint32_t kind, name_bytes;
+    uint8_t name[TALLY_NAME_BYTES_MAX];
+};
+
+struct tally_root {
+    uint64_t epoch, version, generation, cut_ms;
+    _Atomic uint64_t fresh_ms;  // raised by tally_mirror_confirm: relaxed, it says nothing about anything else
+    struct tally_digest digest;
+    struct tally_seed seed;
+    uint64_t rows;
+    uint32_t tables, reserved;
+    uint32_t table[TALLY_TABLES_MAX];
+};
+
+// A reader's seat, on a line of its own. `open` is claimed by compare-and-swap; all the rest is written by its owner only.
+struct slot {
+    _Atomic uint64_t announced;  // generation that the oldest pinned view may be of; 0: nothing is pinned. See reader.c
+    _Atomic uint64_t hits, misses;
+    _Atomic uint32_t open;
+    uint32_t depth;  // views pinned
+    uint8_t pad[LINE_BYTES - 32];
+};
+
+static_assert(sizeof(union page) == PAGE_BYTES, "page");
+static_assert(sizeof(struct slot) == LINE_BYTES, "slot");
+
+// Free memory, by class of size. See arena.c.
+#define ARENA_CLASSES 124u
+
+struct arena {
+    uint32_t bump, end;  // lines: the first never used, the first that is not usable
+    uint64_t used_lines;
+    uint32_t free[ARENA_CLASSES];
+};
+
+// A list of blocks: those that a transaction made, or those that it replaced. In chunks of 1 KiB.
+struct journal_entry {
+    uint32_t block, lines;
+};
+
+#define JOURNAL_BYTES   1024u
+#define JOURNAL_ENTRIES ((JOURNAL_BYTES - 40u) / (uint32_t)sizeof(struct journal_entry))
+
+struct journal_chunk {
+    uint32_t next;
+    uint32_t count;
+    // Of the first chunk of a list that waits to be freed:
+    uint32_t next_batch;
+    uint32_t tree;     // root of a whole replaced state, 0: none
+    uint64_t tag;      // generation that replaced the blocks
+    uint64_t bytes;    // of all that will be freed
+    uint64_t reserved;
+    struct journal_entry entries[JOURNAL_ENTRIES];
+};
+
+static_assert(sizeof(struct journal_chunk) <= JOURNAL_BYTES, "journal");
+
+struct journal {
+    uint32_t first, last;
+    uint64_t bytes;        // of the blocks listed
+    uint64_t chunk_bytes;  // of the list itself
+};
+
+// The change that is being made: of one apply, or over several when it comes in chunks.
+struct transaction {
+    bool open;
+    uint32_t root;            // of the version to be
+    uint32_t old;             // the published root that it starts from; 0 for a whole state
+    uint32_t next_chunk;
+    uint64_t generation;      // of the version to be
+    uint64_t rows_changed;
+    struct tally_frame_header header;  // of its first chunk; dataset is not kept
+    struct journal made, replaced;
+};
+
+struct tally_mirror {
+    uint64_t magic;
+    uint32_t layout_version, dataset_bytes;
+    uint8_t dataset[TALLY_NAME_BYTES_MAX];
+    uint64_t retired_bytes_max;
+
+    // What readers start from. `root` is stored first, `generation` after it, both sequentially consistent: see reader.c.
+    _Alignas(LINE_BYTES) _Atomic uint32_t root;
+    _Atomic uint64_t generation;  // versions published, plus 1 for the empty one
+
+    // Written by the applier only; atomic because any thread may ask for the stats.
+    _Alignas(LINE_BYTES) _Atomic uint64_t applies;
+    _Atomic uint64_t refused, swaps, rows_changed, retired_bytes, used_bytes, memory_bytes;
+
+    // The applier's own.
+    _Alignas(LINE_BYTES) uint64_t live_bytes;  // of the newest version
+    uint32_t retired_first, retired_last;      // lists of blocks that readers may still read, oldest first
+    struct arena arena;
+    struct transaction transaction;
+
+    _Alignas(LINE_BYTES) struct slot slots[TALLY_READERS_MAX];
+};
+
+// ---------------------------------------------------------------------------------------------------- addresses
+
+static inline void *at(const struct tally_mirror *mirror, uint32_t reference)
+{
+    return (uint8_t *)(uintptr_t)mirror + (size_t)reference * LINE_BYTES;
+}
+
+static inline uint32_t lines_of(size_t bytes) { return (uint32_t)((bytes + LINE_BYTES - 1) / LINE_BYTES); }
+
+static inline const struct table *root_table(const struct tally_mirror *mirror, const struct tally_root *root,
+                                             uint32_t table)
+{
+    return at(mirror, root->table[table]);
+}
+
+// ---------------------------------------------------------------------------------------------------- directory
+
+static inline uint32_t directory_blocks(uint32_t depth) { return depth <= BLOCK_BITS ? 1 : 1u << (depth - BLOCK_BITS); }
+
+static inline uint32_t directory_index(uint64_t fingerprint, uint32_t depth)
+{
+    return depth == 0 ? 0 : (uint32_t)(fingerprint >> (64 - depth));
+}
+
+// Where the reference of the fingerprint's page is. The table has a directory.
+static inline const uint32_t *directory_entry(const struct tally_mirror *mirror, const struct table *table,
+                                              uint64_t fingerprint)
+{
+    uint32_t index = directory_index(fingerprint, table->depth);
+    const uint32_t *top = at(mirror, table->directory);
+    const uint32_t *block = at(mirror, top[index >> BLOCK_BITS]);
+    return &block[index & (BLOCK_ENTRIES - 1)];
+}
+
+// ---------------------------------------------------------------------------------------------------- rows
+
+static inline uint32_t home_line(uint64_t fingerprint) { return (uint32_t)fingerprint & (PAGE_LINES - 1); }
+
+// The row, or null. Cost: one line, the next one only when that is full.
+static inline const struct row *page_find(const union page *page, uint64_t fingerprint)
+{
+    uint32_t line = home_line(fingerprint);
+    for (uint32_t n = 0; n < PAGE_LINES; n++, line = (line + 1) & (PAGE_LINES - 1)) {
+        const struct row *rows = &page->cells[line * PAGE_LINE_ROWS];
+        bool full = true;
+        for (uint32_t i = line == 0; i < PAGE_LINE_ROWS; i++) {
+            if (rows[i].fingerprint == fingerprint) return &rows[i];
+            full &= rows[i].fingerprint != 0;
+        }
+        if (!full) return NULL;
+    }
+    return NULL;
+}
+
+static inline const struct row *table_find(const struct tally_mirror *mirror, const struct table *table,
+                                           uint64_t fingerprint)
+{
+    if (table->directory == 0) return NULL;
+    const union page *page = at(mirror, *directory_entry(mirror, table, fingerprint));
+    return page_find(page, fingerprint);
+}
+
+// ---------------------------------------------------------------------------------------------------- ids
+
+// The pair of the 64 ids around `id`, or null where its block is not there.
+static inline struct id_page *id_page_of(const struct tally_mirror *mirror, const struct table *table, uint32_t id)
+{
+    uint32_t number = id >> ID_PAGE_BITS, block = number >> ID_BLOCK_BITS;
+    if (block >= table->id_blocks) return NULL;
+    const uint32_t *top = at(mirror, table->ids);
+    if (top[block] == 0) return NULL;
+    return (struct id_page *)at(mirror, top[block]) + (number & (ID_BLOCK_PAGES - 1));
+}
+
+// Fingerprint of the id's row; 0 when the id is not in use.
+static inline uint64_t id_fingerprint(const struct tally_mirror *mirror, const struct table *table, uint32_t id)
+{
+    const struct id_page *page = id_page_of(mirror, table, id);
+    if (!page || page->fingerprints == 0) return 0;
+    return ((const uint64_t *)at(mirror, page->fingerprints))[id & (ID_PAGE_IDS - 1)];
+}
+
+// Key number `index` of a block.
+static inline struct tally_bytes keys_get(const struct keys *keys, uint32_t index)
+{
+    uint16_t start = index ? keys->end[index - 1] : 0;
+    return tally_bytes(keys->bytes + start, (uint16_t)(keys->end[index] - start));
+}
+
+// Bytes of all keys of a block.
+static inline uint32_t keys_size(const struct keys *keys)
+{
+    uint16_t start = keys->end[ID_PAGE_IDS - 2];
+    return start + (uint32_t)(uint16_t)(keys->end[ID_PAGE_IDS - 1] - start);
+}
+
+#endif

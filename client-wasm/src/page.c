@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "page.h"
+
+void page_init(union page *page, uint64_t generation, uint32_t depth)
+{
+    memset(page, 0, sizeof *page);
+    page->head = (struct page_head){.generation = generation, .depth = depth};
+}
+
+void page_insert(union page *page, uint64_t fingerprint, int64_t value)
+{
+    assert(page->head.rows < PAGE_ROWS_MAX);
+    for (uint32_t line = home_line(fingerprint);; line = (line + 1) & (PAGE_LINES - 1)) {
+        struct row *rows = &page->cells[line * PAGE_LINE_ROWS];
+        for (uint32_t i = line == 0; i < PAGE_LINE_ROWS; i++) {
+            if (rows[i].fingerprint) continue;
+            rows[i] = (struct row){fingerprint, value};
+            page->head.rows++;
+            return;
+        }
+    }
+}
+
+// Lays out anew the rows that `keep` wants: those of `from` whose prefix bit is `bit`, or all when depth is 64.
+static void relay(union page *page, const union page *from, uint32_t depth, unsigned bit)
+{
+    for (uint32_t i = 1; i < PAGE_LINES * PAGE_LINE_ROWS; i++) {
+        uint64_t fingerprint = from->cells[i].fingerprint;
+        if (fingerprint == 0) continue;
+        if (depth < 64 && (fingerprint >> (63 - depth) & 1) != bit) continue;
+        page_insert(page, fingerprint, from->cells[i].value);
+    }
+}
+
+void page_remove(union page *page, struct row *row)
+{
+    uint32_t cell = (uint32_t)(row - page->cells), line = cell / PAGE_LINE_ROWS;
+    bool full = true;
+    for (uint32_t i = line == 0; i < PAGE_LINE_ROWS; i++)
+        full &= page->cells[line * PAGE_LINE_ROWS + i].fingerprint != 0;
+    *row = (struct row){0, 0};
+    page->head.rows--;
+    if (!full) return;
+    // Searches went past this line: rows behind it may have to come back.
+    union page copy = *page;
+    page_init(page, copy.head.generation, copy.head.depth);
+    relay(page, &copy, 64, 0);
+}
+
+void page_split(union page *page, union page *high)
+{
+    union page copy = *page;
+    uint32_t depth = copy.head.depth;
+    page_init(page, copy.head.generation, depth + 1);
+    page_init(high, copy.head.generation, depth + 1);
+    relay(page, &copy, depth, 0);
+    relay(high, &copy, depth, 1);
+}

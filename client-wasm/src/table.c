@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "table.h"
+#include "ids.h"
+#include "page.h"
+
+// ---------------------------------------------------------------------------------------------------- tables
+
+static struct tally_bytes table_name(const struct table *table) { return tally_bytes(table->name, table->name_bytes); }
+
+static enum tally_status table_create(struct work *work, const struct tally_table_reader *change)
+{
+    struct tally_root *root = work->root;
+    if (change->table != root->tables || change->name.size == 0) return TALLY_MALFORMED;
+    for (uint32_t i = 0; i < root->tables; i++) {
+        if (tally_bytes_equal(table_name(root_table(work->mirror, root, i)), change->name)) return TALLY_MALFORMED;
+    }
+    uint32_t block = block_make(work, sizeof(struct table));
+    if (!block) return TALLY_NO_MEMORY;
+    struct table *table = at(work->mirror, block);
+    memset(table, 0, sizeof *table);
+    table->digest_key = tally_digest_table(root->seed, change->name);
+    table->kind = change->kind;
+    table->name_bytes = (uint32_t)change->name.size;
+    memcpy(table->name, change->name.data, change->name.size);
+    root->table[root->tables++] = block;
+    work->table = table;
+    work->old_table = NULL;
+    return TALLY_OK;
+}
+
+enum tally_status table_open(struct work *work, const struct tally_table_reader *change)
+{
+    struct tally_root *root = work->root;
+    if (change->table >= root->tables) return table_create(work, change);
+    const struct table *table = root_table(work->mirror, root, change->table);
+    if (change->name.size && (!tally_bytes_equal(table_name(table), change->name) || table->kind != change->kind))
+        return TALLY_MALFORMED;
+    bool published = work->old && change->table < work->old->tables;
+    uint32_t old_block = published ? work->old->table[change->table] : 0;
+    if (root->table[change->table] == old_block) {
+        uint32_t block = block_copy(work, old_block, sizeof *table, sizeof *table);
+        if (!block) return TALLY_NO_MEMORY;
+        root->table[change->table] = block;
+    }
+    work->table = at(work->mirror, root->table[change->table]);
+    work->old_table = published ? at(work->mirror, old_block) : NULL;
+    return TALLY_OK;
+}
+
+// ---------------------------------------------------------------------------------------------------- directory
+
+static size_t top_bytes(uint32_t depth) { return (size_t)directory_blocks(depth) * sizeof(uint32_t); }
+
+// The directory block of an index, made by this transaction; null: no memory.
+static uint32_t *block_for_change(struct work *work, uint32_t index)
+{
+    struct table *table = work->table;
+    const struct table *old = work->old_table;
+    if (old && table->directory == old->directory) {
+        uint32_t top = block_copy(work, table->directory, top_bytes(table->depth), top_bytes(table->depth));
+        if (!top) return NULL;
+        table->directory = top;
+    }
+    uint32_t *entry = (uint32_t *)at(work->mirror, table->directory) + (index >> BLOCK_BITS);
+    // A directory that has become deeper has none of its old blocks.
+    if (old && old->directory && old->depth == table->depth) {
+        const uint32_t *old_top = at(work->mirror, old->directory);
+        if (*entry == old_top[index >> BLOCK_BITS]) {
+            uint32_t block = block_copy(work, *entry, BLOCK_BYTES, BLOCK_BYTES);
+            if (!block) return NULL;
+            *entry = block;
+        }
+    }
+    return at(work->mirror, *entry);
+}
+
+// Makes all entries of the prefix (the `depth` top bits of `fingerprint`) name `page`.
+static bool directory_set(struct work *work, uint64_t fingerprint, uint32_t depth, uint32_t page)
+{
+    uint32_t count = 1u << (work->table->depth - depth);
+    uint32_t first = directory_index(fingerprint, work->table->depth) & ~(count - 1);
+    uint32_t *block = NULL;
+    for (uint32_t index = first; index < first + count; index++) {
+        if (!block || (index & (BLOCK_ENTRIES - 1)) == 0) block = block_for_change(work, index);
+        if (!block) return false;
+        block[index & (BLOCK_ENTRIES - 1)] = page;
+    }
+    return true;
+}
+
+// The first page and the directory above it.
+static bool directory_create(struct work *work)
+{
+    uint32_t top = block_make(work, top_bytes(0));
+    uint32_t block = top ? block_make(work, BLOCK_BYTES) : 0;
+    uint32_t page = block ? block_make(work, PAGE_BYTES) : 0;
+    if (!page) return false;
+    page_init(at(work->mirror, page), work->root->generation, 0);
+    memset(at(work->mirror, block), 0, BLOCK_BYTES);
+    *(uint32_t *)at(work->mirror, block) = page;
+    *(uint32_t *)at(work->mirror, top) = block;
+    work->table->directory = top;
+    work->table->depth = 0;
+    return true;
+}
+
+// One more bit of prefix: each entry twice. All blocks are made anew.
+static bool directory_double(struct work *work)
+{
+    struct tally_mirror *mirror = work->mirror;
+    struct table *table = work->table;
+    uint32_t depth = table->depth;
+    uint32_t top = block_make(work, top_bytes(depth + 1));
+    if (!top) return false;
+    uint32_t *entries = at(mirror, top);
+    const uint32_t *old_entries = at(mirror, table->directory);
+    uint32_t blocks = directory_blocks(depth + 1);
+    for (uint32_t i = 0; i < blocks; i++) {
+        // The part of an old block that block i stretches.
+        const uint32_t *from = at(mirror, old_entries[blocks == 1 ? 0 : i / 2]);
+        if (blocks > 1) from += (i & 1) * (BLOCK_ENTRIES / 2);
+        uint32_t block = block_make(work, BLOCK_BYTES);
+        if (!block) return false;
+        uint32_t *to = at(mirror, block);
+        for (uint32_t j = 0; j < BLOCK_ENTRIES; j++) to[j] = from[j / 2];
+        entries[i] = block;
+    }
+    for (uint32_t i = 0; i < directory_blocks(depth); i++) {
+        if (!block_drop(work, old_entries[i], BLOCK_BYTES)) return false;
+    }
+    if (!block_drop(work, table->directory, top_bytes(depth))) return false;
+    table->directory = top;
+    table->depth = depth + 1;
+    return true;
+}
+
+// ---------------------------------------------------------------------------------------------------- rows
+
+union page *page_for_change(struct work *work, uint64_t fingerprint)
+{
+    struct tally_mirror *mirror = work->mirror;
+    uint32_t block = *directory_entry(mirror, work->table, fingerprint);
+    union page *page = at(mirror, block);
+    if (page->head.generation == work->root->generation) return page;
+    uint32_t copy = block_copy(work, block, PAGE_BYTES, PAGE_BYTES);
+    if (!copy) return NULL;
+    page = at(mirror, copy);
+    page->head.generation = work->root->generation;
+    return directory_set(work, fingerprint, page->head.depth, copy) ? page : NULL;
+}
+
+// How deep a table of that many rows may get. With a secret seed the 61st row of one prefix of log2(rows) + 2 bits has a chance
+// of less than 2^-300; so the directory has at most 8 entries a row, whatever the keys are.
+static uint32_t depth_max(uint64_t rows)
+{
+    uint32_t depth = 66 - (uint32_t)__builtin_clzll(rows | 1);
+    return depth < DEPTH_MAX ? depth : DEPTH_MAX;
+}
+
+// Makes room where the fingerprint belongs. `page` is full and made by this transaction.
+static enum tally_status split(struct work *work, union page *page, uint64_t fingerprint)
+{
+    uint32_t depth = page->head.depth;
+    if (depth == work->table->depth) {
+        if (depth >= depth_max(work->table->rows)) return TALLY_CLASH;
+        if (!directory_double(work)) return TALLY_NO_MEMORY;
+    }
+    uint32_t high = block_make(work, PAGE_BYTES);
+    if (!high) return TALLY_NO_MEMORY;
+    page_split(page, at(work->mirror, high));
+    return directory_set(work, fingerprint | 1ull << (63 - depth), depth + 1, high) ? TALLY_OK : TALLY_NO_MEMORY;
+}
+
+enum tally_status table_add(struct work *work, uint64_t fingerprint, int64_t value)
+{
+    if (work->table->directory == 0 && !directory_create(work)) return TALLY_NO_MEMORY;
+    if (table_find(work->mirror, work->table, fingerprint)) return TALLY_CLASH;
+    for (;;) {
+        union page *page = page_for_change(work, fingerprint);
+        if (!page) return TALLY_NO_MEMORY;
+        if (page->head.rows < PAGE_ROWS_MAX) {
+            page_insert(page, fingerprint, value);
+            work->table->rows++;
+            work->root->rows++;
+            return TALLY_OK;
+        }
+        enum tally_status status = split(work, page, fingerprint);
+        if (status) return status;
+    }
+}
+
+enum tally_status table_remove(struct work *work, uint64_t fingerprint, int64_t *out_value)
+{
+    union page *page = page_for_change(work, fingerprint);
+    if (!page) return TALLY_NO_MEMORY;
+    struct row *row = (struct row *)(uintptr_t)page_find(page, fingerprint);
+    assert(row);
+    *out_value = row->value;
+    page_remove(page, row);
+    work->table->rows--;
+    work->root->rows--;
+    return TALLY_OK;
+}
+
+// ---------------------------------------------------------------------------------------------------- freeing
+
+static void directory_free(struct tally_mirror *mirror, const struct table *table)
+{
+    if (table->directory == 0) return;
+    const uint32_t *top = at(mirror, table->directory);
+    uint32_t entries = 1u << table->depth;
+    for (uint32_t index = 0; index < entries;) {
+        const uint32_t *block = at(mirror, top[index >> BLOCK_BITS]);
+        uint32_t page = block[index & (BLOCK_ENTRIES - 1)];
+        uint32_t depth = ((const union page *)at(mirror, page))->head.depth;
+        index += 1u << (table->depth - depth);
+        arena_free(mirror, page, PAGE_BYTES);
+    }
+    for (uint32_t i = 0; i < directory_blocks(table->depth); i++) arena_free(mirror, top[i], BLOCK_BYTES);
+    arena_free(mirror, table->directory, top_bytes(table->depth));
+}
+
+void tree_free(struct tally_mirror *mirror, uint32_t root_block)
+{
+    const struct tally_root *root = at(mirror, root_block);
+    for (uint32_t i = 0; i < root->tables; i++) {
+        const struct table *table = root_table(mirror, root, i);
+        directory_free(mirror, table);
+        ids_free(mirror, table);
+        arena_free(mirror, root->table[i], sizeof *table);
+    }
+    arena_free(mirror, root_block, sizeof *root);
+}

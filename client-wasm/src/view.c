@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "layout.h"
+
+#define MANY_KEYS 32u
+
+static void count(const struct tally_view *view, uint64_t hits, uint64_t misses)
+{
+    // Only the slot's owner writes these; relaxed atomics because the stats are asked for by others.
+    struct slot *slot = &view->reader->mirror->slots[view->reader->slot];
+    if (hits)
+        atomic_store_explicit(&slot->hits, atomic_load_explicit(&slot->hits, memory_order_relaxed) + hits,
+                              memory_order_relaxed);
+    if (misses)
+        atomic_store_explicit(&slot->misses, atomic_load_explicit(&slot->misses, memory_order_relaxed) + misses,
+                              memory_order_relaxed);
+}
+
+void tally_view_info(const struct tally_view *view, struct tally_view_info *out_info)
+{
+    const struct tally_root *root = view->root;
+    *out_info = (struct tally_view_info){
+        .epoch = root->epoch,
+        .version = root->version,
+        .cut_ms = root->cut_ms,
+        .fresh_ms = atomic_load_explicit(&root->fresh_ms, memory_order_relaxed),
+        .digest = root->digest,
+        .seed = root->seed,
+        .rows = root->rows,
+        .tables = root->tables,
+    };
+}
+
+enum tally_status tally_view_table_info(const struct tally_view *view, uint32_t table,
+                                        struct tally_table_info *out_info)
+{
+    if (table >= view->root->tables) return TALLY_NOT_FOUND;
+    const struct table *found = root_table(view->reader->mirror, view->root, table);
+    *out_info = (struct tally_table_info){
+        .name = tally_bytes(found->name, found->name_bytes),
+        .kind = (enum tally_kind)found->kind,
+        .rows = found->rows,
+    };
+    return TALLY_OK;
+}
+
+enum tally_status tally_view_table(const struct tally_view *view, struct tally_bytes name, uint32_t *out_table)
+{
+    for (uint32_t i = 0; i < view->root->tables; i++) {
+        const struct table *table = root_table(view->reader->mirror, view->root, i);
+        if (!tally_bytes_equal(tally_bytes(table->name, table->name_bytes), name)) continue;
+        *out_table = i;
+        return TALLY_OK;
+    }
+    return TALLY_NOT_FOUND;
+}
+
+enum tally_status tally_view_get(const struct tally_view *view, uint32_t table, struct tally_bytes key,
+                                 int64_t *out_value)
+{
+    const struct tally_mirror *mirror = view->reader->mirror;
+    const struct row *row = NULL;
+    if (table < view->root->tables)
+        row = table_find(mirror, root_table(mirror, view->root, table),
+                         tally_fingerprint(view->root->seed, key.data, key.size));
+    count(view, row != NULL, row == NULL);
+    if (!row) return TALLY_NOT_FOUND;
+    *out_value = row->value;
+    return TALLY_OK;
+}
+
+// To MANY_KEYS keys, in rounds: hash and fetch the directory's entry, fetch the line, look.
+static uint32_t get_some(const struct tally_view *view, const struct table *table, const struct tally_bytes *keys,
+                         uint32_t keys_count, int64_t *out_values, bool *out_found)
+{
+    const struct tally_mirror *mirror = view->reader->mirror;
+    uint64_t fingerprints[MANY_KEYS];
+    const union page *pages[MANY_KEYS];
+    uint32_t hits = 0;
+    for (uint32_t i = 0; i < keys_count; i++) {
+        fingerprints[i] = tally_fingerprint(view->root->seed, keys[i].data, keys[i].size);
+        __builtin_prefetch(directory_entry(mirror, table, fingerprints[i]));
+    }
+    for (uint32_t i = 0; i < keys_count; i++) {
+        pages[i] = at(mirror, *directory_entry(mirror, table, fingerprints[i]));
+        __builtin_prefetch(&pages[i]->cells[home_line(fingerprints[i]) * PAGE_LINE_ROWS]);
+    }
+    for (uint32_t i = 0; i < keys_count; i++) {
+        const struct row *row = page_find(pages[i], fingerprints[i]);
+        out_values[i] = row ? row->value : 0;
+        out_found[i] = row != NULL;
+        hits += row != NULL;
+    }
+    return hits;
+}
+
+void tally_view_get_many(const struct tally_view *view, uint32_t table, const struct tally_bytes *keys,
+                         size_t keys_count, int64_t *out_values, bool *out_found)
+{
+    const struct table *found = NULL;
+    if (table < view->root->tables) found = root_table(view->reader->mirror, view->root, table);
+    uint64_t hits = 0;
+    for (size_t i = 0; i < keys_count; i += MANY_KEYS) {
+        uint32_t some = keys_count - i < MANY_KEYS ? (uint32_t)(keys_count - i) : MANY_KEYS;
+        if (found && found->directory) {
+            hits += get_some(view, found, keys + i, some, out_values + i, out_found + i);
+        } else {
+            memset(out_values + i, 0, some * sizeof *out_values);
+            memset(out_found + i, 0, some * sizeof *out_found);
+        }
+    }
+    count(view, hits, keys_count - hits);
+}
+
+enum tally_status tally_get(struct tally_reader *reader, struct tally_bytes table_name, struct tally_bytes key,
+                            int64_t *out_value)
+{
+    struct tally_view view;
+    uint32_t table = UINT32_MAX;
+    tally_view_pin(reader, &view);
+    if (tally_view_table(&view, table_name, &table)) table = UINT32_MAX;
+    enum tally_status status = tally_view_get(&view, table, key, out_value);
+    tally_view_unpin(&view);
+    return status;
+}
