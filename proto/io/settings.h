@@ -13,7 +13,8 @@
 //       TALLY_SETTING_CHOICE(struct options, durable, "durable", "sync|none", "sync", "..."),
 //   };
 //
-// Threads: one, at start. --config, --help and --version are always there and not in the table.
+// Threads: one, at start. --config, --example-config, --help and --version are always there and not in the
+// table.
 #ifndef TALLYCAST_IO_SETTINGS_H
 #define TALLYCAST_IO_SETTINGS_H
 
@@ -68,7 +69,8 @@ enum tally_settings_outcome {
     TALLY_SETTINGS_RUN,  // options are filled
     TALLY_SETTINGS_HELP, // --help was asked for: print it to stdout, exit 0
     TALLY_SETTINGS_VERSION,
-    TALLY_SETTINGS_WRONG, // *out_reason says what; exit 2
+    TALLY_SETTINGS_EXAMPLE, // --example-config: print every setting as commented YAML
+    TALLY_SETTINGS_WRONG,   // *out_reason says what; exit 2
 };
 
 struct tally_settings {
