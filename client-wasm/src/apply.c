@@ -21,8 +21,8 @@ static enum tally_status apply_removed(struct work *work, struct tally_table_rea
         uint64_t fingerprint = id_fingerprint(work->mirror, work->table, id);
         int64_t value;
         if (fingerprint == 0) return TALLY_MALFORMED;
-        if ((status = table_remove(work, fingerprint, &value))) return status;
-        if ((status = ids_remove(work, id))) return status;
+        if ((status = mirror_table_remove(work, fingerprint, &value))) return status;
+        if ((status = mirror_ids_remove(work, id))) return status;
         tally_digest_subtract(&work->root->digest, tally_digest_row(work->table->digest_key, fingerprint, value));
         work->mirror->transaction.rows_changed++;
     }
@@ -31,7 +31,7 @@ static enum tally_status apply_removed(struct work *work, struct tally_table_rea
 
 static enum tally_status change_row(struct work *work, uint64_t fingerprint, int64_t difference)
 {
-    union page *page = page_for_change(work, fingerprint);
+    union page *page = mirror_page_for_change(work, fingerprint);
     if (!page) return TALLY_NO_MEMORY;
     struct row *row = (struct row *)(uintptr_t)page_find(page, fingerprint);
     assert(row);
@@ -106,11 +106,11 @@ static enum tally_status apply_added(struct work *work, struct tally_table_reade
     while ((status = tally_table_next_added(change, &id, &key, &value)) == TALLY_OK) {
         if (id_fingerprint(work->mirror, work->table, id)) return TALLY_MALFORMED;
         uint64_t fingerprint = tally_fingerprint(work->root->seed, key.data, key.size);
-        if ((status = table_add(work, fingerprint, value))) return status;
+        if ((status = mirror_table_add(work, fingerprint, value))) return status;
         uint32_t reserve = (uint32_t)key.size;
         if (id >> ID_PAGE_BITS != id_page) reserve += key_bytes_ahead(*change, id);
         id_page = id >> ID_PAGE_BITS;
-        if ((status = ids_add(work, id, fingerprint, key, reserve))) return status;
+        if ((status = mirror_ids_add(work, id, fingerprint, key, reserve))) return status;
         tally_digest_add(&work->root->digest, tally_digest_row(work->table->digest_key, fingerprint, value));
         work->mirror->transaction.rows_changed++;
     }
@@ -125,7 +125,7 @@ static enum tally_status apply_tables(struct work *work, struct tally_frame_read
         // A whole state has nothing that could leave or move.
         if (!work->old && !(tally_wire_done(&change.removed) && tally_wire_done(&change.changed)))
             return TALLY_MALFORMED;
-        if ((status = table_open(work, &change))) return status;
+        if ((status = mirror_table_open(work, &change))) return status;
         if ((status = apply_removed(work, &change))) return status;
         if ((status = apply_changed(work, &change))) return status;
         if ((status = apply_added(work, &change))) return status;
@@ -167,8 +167,8 @@ static enum tally_status apply(struct tally_mirror *mirror, struct tally_memory 
 
     struct transaction *transaction = &mirror->transaction;
     if (header->chunk == 0) {
-        transaction_abort(mirror);
-        if ((status = transaction_begin(mirror, memory, header))) return status;
+        mirror_transaction_abort(mirror);
+        if ((status = mirror_transaction_begin(mirror, memory, header))) return status;
     } else if (!follows(transaction, header)) {
         return TALLY_GAP;
     }
@@ -180,7 +180,7 @@ static enum tally_status apply(struct tally_mirror *mirror, struct tally_memory 
     };
     if ((status = apply_tables(&work, &reader))) return status;
     transaction->next_chunk++;
-    return header->more ? TALLY_MORE : transaction_commit(mirror);
+    return header->more ? TALLY_MORE : mirror_transaction_commit(mirror);
 }
 
 static void note_memory(struct tally_mirror *mirror)
@@ -196,10 +196,10 @@ enum tally_status tally_mirror_apply(struct tally_mirror *mirror, struct tally_m
     if (status == TALLY_OK || status == TALLY_MORE) {
         count(&mirror->applies);
     } else if (status != TALLY_OLD) {
-        transaction_abort(mirror);
+        mirror_transaction_abort(mirror);
         count(&mirror->refused);
     }
-    if (status == TALLY_OK) reclaim(mirror);
+    if (status == TALLY_OK) mirror_reclaim(mirror);
     note_memory(mirror);
     return status;
 }
@@ -208,7 +208,7 @@ void tally_mirror_abandon(struct tally_mirror *mirror, struct tally_memory *memo
 {
     assert(memory->base == mirror);
     (void)memory;
-    transaction_abort(mirror);
+    mirror_transaction_abort(mirror);
     note_memory(mirror);
 }
 

@@ -86,14 +86,14 @@ static uint32_t cut_up(struct tally_mirror *mirror, uint32_t class)
     return 0;
 }
 
-void arena_init(struct tally_mirror *mirror, const struct tally_memory *memory, uint32_t first_line)
+void mirror_arena_init(struct tally_mirror *mirror, const struct tally_memory *memory, uint32_t first_line)
 {
     mirror->arena.bump = first_line;
     mirror->arena.used_lines = first_line;
     set_end(mirror, memory);
 }
 
-uint32_t arena_alloc(struct tally_mirror *mirror, struct tally_memory *memory, size_t bytes)
+uint32_t mirror_arena_alloc(struct tally_mirror *mirror, struct tally_memory *memory, size_t bytes)
 {
     if (bytes == 0 || bytes > memory->size_max) return 0;
     uint32_t class = class_of(lines_of(bytes));
@@ -104,11 +104,11 @@ uint32_t arena_alloc(struct tally_mirror *mirror, struct tally_memory *memory, s
     return block;
 }
 
-void arena_free(struct tally_mirror *mirror, uint32_t block, size_t bytes)
+void mirror_arena_free(struct tally_mirror *mirror, uint32_t block, size_t bytes)
 {
     uint32_t class = class_of(lines_of(bytes));
     mirror->arena.used_lines -= class_lines(class);
     push(mirror, block, class);
 }
 
-size_t arena_block_bytes(size_t bytes) { return (size_t)class_lines(class_of(lines_of(bytes))) * LINE_BYTES; }
+size_t mirror_arena_block_bytes(size_t bytes) { return (size_t)class_lines(class_of(lines_of(bytes))) * LINE_BYTES; }

@@ -13,15 +13,15 @@
 #include "layout.h"
 
 // Makes [first line, size of the memory) the arena's.
-void arena_init(struct tally_mirror *mirror, const struct tally_memory *memory, uint32_t first_line);
+void mirror_arena_init(struct tally_mirror *mirror, const struct tally_memory *memory, uint32_t first_line);
 
 // A block of at least `bytes`, aligned to 64 (1 KiB blocks to 1 KiB), not zeroed; 0 when there is no memory. May grow the memory.
-uint32_t arena_alloc(struct tally_mirror *mirror, struct tally_memory *memory, size_t bytes);
+uint32_t mirror_arena_alloc(struct tally_mirror *mirror, struct tally_memory *memory, size_t bytes);
 
 // `bytes`: as asked for, or any size of the same class.
-void arena_free(struct tally_mirror *mirror, uint32_t block, size_t bytes);
+void mirror_arena_free(struct tally_mirror *mirror, uint32_t block, size_t bytes);
 
 // Bytes that a block for `bytes` takes.
-size_t arena_block_bytes(size_t bytes);
+size_t mirror_arena_block_bytes(size_t bytes);
 
 #endif

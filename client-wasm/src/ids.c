@@ -12,10 +12,10 @@ static bool top_for_change(struct work *work, uint32_t blocks)
     uint32_t had = table->id_blocks;
     if (blocks < had) blocks = had;
     bool made = table->ids && !(work->old_table && work->old_table->ids == table->ids);
-    bool fits = had && arena_block_bytes(top_bytes(had)) == arena_block_bytes(top_bytes(blocks));
+    bool fits = had && mirror_arena_block_bytes(top_bytes(had)) == mirror_arena_block_bytes(top_bytes(blocks));
     if (!made || !fits) {
-        uint32_t top = table->ids ? block_copy(work, table->ids, top_bytes(had), top_bytes(blocks))
-                                  : block_make(work, top_bytes(blocks));
+        uint32_t top = table->ids ? mirror_block_copy(work, table->ids, top_bytes(had), top_bytes(blocks))
+                                  : mirror_block_make(work, top_bytes(blocks));
         if (!top) return false;
         table->ids = top;
     }
@@ -32,10 +32,10 @@ static struct id_page *pair_for_change(struct work *work, uint32_t id)
     const struct table *old = work->old_table;
     uint32_t *entry = (uint32_t *)at(work->mirror, work->table->ids) + block;
     if (*entry == 0) {
-        if (!(*entry = block_make(work, ID_BLOCK_BYTES))) return NULL;
+        if (!(*entry = mirror_block_make(work, ID_BLOCK_BYTES))) return NULL;
         memset(at(work->mirror, *entry), 0, ID_BLOCK_BYTES);
     } else if (old && block < old->id_blocks && ((const uint32_t *)at(work->mirror, old->ids))[block] == *entry) {
-        uint32_t copy = block_copy(work, *entry, ID_BLOCK_BYTES, ID_BLOCK_BYTES);
+        uint32_t copy = mirror_block_copy(work, *entry, ID_BLOCK_BYTES, ID_BLOCK_BYTES);
         if (!copy) return NULL;
         *entry = copy;
     }
@@ -45,10 +45,10 @@ static struct id_page *pair_for_change(struct work *work, uint32_t id)
 static bool fingerprints_for_change(struct work *work, struct id_page *pair, const struct id_page *old)
 {
     if (pair->fingerprints == 0) {
-        if (!(pair->fingerprints = block_make(work, FINGERPRINTS_BYTES))) return false;
+        if (!(pair->fingerprints = mirror_block_make(work, FINGERPRINTS_BYTES))) return false;
         memset(at(work->mirror, pair->fingerprints), 0, FINGERPRINTS_BYTES);
     } else if (old && old->fingerprints == pair->fingerprints) {
-        uint32_t copy = block_copy(work, pair->fingerprints, FINGERPRINTS_BYTES, FINGERPRINTS_BYTES);
+        uint32_t copy = mirror_block_copy(work, pair->fingerprints, FINGERPRINTS_BYTES, FINGERPRINTS_BYTES);
         if (!copy) return false;
         pair->fingerprints = copy;
     }
@@ -61,7 +61,7 @@ static bool keys_for_change(struct work *work, struct id_page *pair, const struc
     size_t needed = KEYS_HEAD_BYTES + more;
     uint32_t block;
     if (pair->keys == 0) {
-        block = block_make(work, needed);
+        block = mirror_block_make(work, needed);
         if (!block) return false;
         memset(at(work->mirror, block), 0, KEYS_HEAD_BYTES);
     } else {
@@ -70,10 +70,10 @@ static bool keys_for_change(struct work *work, struct id_page *pair, const struc
         needed += keys_size(keys);
         bool made = !(old && old->keys == pair->keys);
         if (made && needed <= capacity) return true;
-        block = block_copy(work, pair->keys, capacity, needed);
+        block = mirror_block_copy(work, pair->keys, capacity, needed);
         if (!block) return false;
     }
-    ((struct keys *)at(work->mirror, block))->lines = (uint16_t)(arena_block_bytes(needed) / LINE_BYTES);
+    ((struct keys *)at(work->mirror, block))->lines = (uint16_t)(mirror_arena_block_bytes(needed) / LINE_BYTES);
     pair->keys = block;
     return true;
 }
@@ -94,7 +94,7 @@ static const struct id_page *old_pair(const struct work *work, uint32_t id)
     return work->old_table ? id_page_of(work->mirror, work->old_table, id) : NULL;
 }
 
-enum tally_status ids_add(struct work *work, uint32_t id, uint64_t fingerprint, struct tally_bytes key,
+enum tally_status mirror_ids_add(struct work *work, uint32_t id, uint64_t fingerprint, struct tally_bytes key,
                           uint32_t reserve)
 {
     assert(reserve >= key.size && fingerprint);
@@ -110,7 +110,7 @@ enum tally_status ids_add(struct work *work, uint32_t id, uint64_t fingerprint, 
     return TALLY_OK;
 }
 
-enum tally_status ids_remove(struct work *work, uint32_t id)
+enum tally_status mirror_ids_remove(struct work *work, uint32_t id)
 {
     struct id_page *pair = pair_for_change(work, id);
     if (!pair || !fingerprints_for_change(work, pair, old_pair(work, id)) ||
@@ -122,14 +122,14 @@ enum tally_status ids_remove(struct work *work, uint32_t id)
     keys_shift(keys, index, -(int32_t)keys_get(keys, index).size);
     if (keys_size(keys)) return TALLY_OK;
     // Keys are never empty, so none is left.
-    if (!block_drop(work, pair->keys, (size_t)keys->lines * LINE_BYTES) ||
-        !block_drop(work, pair->fingerprints, FINGERPRINTS_BYTES))
+    if (!mirror_block_drop(work, pair->keys, (size_t)keys->lines * LINE_BYTES) ||
+        !mirror_block_drop(work, pair->fingerprints, FINGERPRINTS_BYTES))
         return TALLY_NO_MEMORY;
     *pair = (struct id_page){0, 0};
     return TALLY_OK;
 }
 
-void ids_free(struct tally_mirror *mirror, const struct table *table)
+void mirror_ids_free(struct tally_mirror *mirror, const struct table *table)
 {
     if (table->ids == 0) return;
     const uint32_t *top = at(mirror, table->ids);
@@ -137,12 +137,12 @@ void ids_free(struct tally_mirror *mirror, const struct table *table)
         if (top[i] == 0) continue;
         const struct id_page *pairs = at(mirror, top[i]);
         for (uint32_t j = 0; j < ID_BLOCK_PAGES; j++) {
-            if (pairs[j].fingerprints) arena_free(mirror, pairs[j].fingerprints, FINGERPRINTS_BYTES);
+            if (pairs[j].fingerprints) mirror_arena_free(mirror, pairs[j].fingerprints, FINGERPRINTS_BYTES);
             if (!pairs[j].keys) continue;
             const struct keys *keys = at(mirror, pairs[j].keys);
-            arena_free(mirror, pairs[j].keys, (size_t)keys->lines * LINE_BYTES);
+            mirror_arena_free(mirror, pairs[j].keys, (size_t)keys->lines * LINE_BYTES);
         }
-        arena_free(mirror, top[i], ID_BLOCK_BYTES);
+        mirror_arena_free(mirror, top[i], ID_BLOCK_BYTES);
     }
-    arena_free(mirror, table->ids, top_bytes(table->id_blocks));
+    mirror_arena_free(mirror, table->ids, top_bytes(table->id_blocks));
 }

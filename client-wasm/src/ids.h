@@ -8,13 +8,13 @@
 #include "transaction.h"
 
 // Puts a row to an id that is not in use. `reserve` bytes of keys (at least this one's) are about to come to its 64 ids.
-TALLY_CHECKED enum tally_status ids_add(struct work *work, uint32_t id, uint64_t fingerprint, struct tally_bytes key,
+TALLY_CHECKED enum tally_status mirror_ids_add(struct work *work, uint32_t id, uint64_t fingerprint, struct tally_bytes key,
                                         uint32_t reserve);
 
 // Makes an id that is in use free.
-TALLY_CHECKED enum tally_status ids_remove(struct work *work, uint32_t id);
+TALLY_CHECKED enum tally_status mirror_ids_remove(struct work *work, uint32_t id);
 
 // Frees all of a table's ids.
-void ids_free(struct tally_mirror *mirror, const struct table *table);
+void mirror_ids_free(struct tally_mirror *mirror, const struct table *table);
 
 #endif

@@ -15,14 +15,14 @@ enum tally_status tally_mirror_init(struct tally_memory *memory, const struct ta
     mirror->dataset_bytes = (uint32_t)options->dataset.size;
     memcpy(mirror->dataset, options->dataset.data, options->dataset.size);
     mirror->retired_bytes_max = options->retired_bytes_max ? options->retired_bytes_max : memory->size_max / 2;
-    arena_init(mirror, memory, lines_of(sizeof *mirror));
+    mirror_arena_init(mirror, memory, lines_of(sizeof *mirror));
 
-    uint32_t root = arena_alloc(mirror, memory, sizeof(struct tally_root));
+    uint32_t root = mirror_arena_alloc(mirror, memory, sizeof(struct tally_root));
     if (!root) return TALLY_NO_MEMORY;
     struct tally_root *empty = at(mirror, root);
     memset(empty, 0, sizeof *empty);
     empty->generation = 1;
-    mirror->live_bytes = arena_block_bytes(sizeof *empty);
+    mirror->live_bytes = mirror_arena_block_bytes(sizeof *empty);
     atomic_store_explicit(&mirror->used_bytes, mirror->arena.used_lines * LINE_BYTES, memory_order_relaxed);
     mirror->magic = MIRROR_MAGIC;
     mirror->layout_version = MIRROR_VERSION;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "page.h"
 
-void page_init(union page *page, uint64_t generation, uint32_t depth)
+void mirror_page_init(union page *page, uint64_t generation, uint32_t depth)
 {
     memset(page, 0, sizeof *page);
     page->head = (struct page_head){.generation = generation, .depth = depth};
 }
 
-void page_insert(union page *page, uint64_t fingerprint, int64_t value)
+void mirror_page_insert(union page *page, uint64_t fingerprint, int64_t value)
 {
     assert(page->head.rows < PAGE_ROWS_MAX);
     for (uint32_t line = home_line(fingerprint);; line = (line + 1) & (PAGE_LINES - 1)) {
@@ -28,11 +28,11 @@ static void relay(union page *page, const union page *from, uint32_t depth, unsi
         uint64_t fingerprint = from->cells[i].fingerprint;
         if (fingerprint == 0) continue;
         if (depth < 64 && (fingerprint >> (63 - depth) & 1) != bit) continue;
-        page_insert(page, fingerprint, from->cells[i].value);
+        mirror_page_insert(page, fingerprint, from->cells[i].value);
     }
 }
 
-void page_remove(union page *page, struct row *row)
+void mirror_page_remove(union page *page, struct row *row)
 {
     uint32_t cell = (uint32_t)(row - page->cells), line = cell / PAGE_LINE_ROWS;
     bool full = true;
@@ -43,16 +43,16 @@ void page_remove(union page *page, struct row *row)
     if (!full) return;
     // Searches went past this line: rows behind it may have to come back.
     union page copy = *page;
-    page_init(page, copy.head.generation, copy.head.depth);
+    mirror_page_init(page, copy.head.generation, copy.head.depth);
     relay(page, &copy, 64, 0);
 }
 
-void page_split(union page *page, union page *high)
+void mirror_page_split(union page *page, union page *high)
 {
     union page copy = *page;
     uint32_t depth = copy.head.depth;
-    page_init(page, copy.head.generation, depth + 1);
-    page_init(high, copy.head.generation, depth + 1);
+    mirror_page_init(page, copy.head.generation, depth + 1);
+    mirror_page_init(high, copy.head.generation, depth + 1);
     relay(page, &copy, depth, 0);
     relay(high, &copy, depth, 1);
 }

@@ -6,15 +6,15 @@
 
 #include "layout.h"
 
-void page_init(union page *page, uint64_t generation, uint32_t depth);
+void mirror_page_init(union page *page, uint64_t generation, uint32_t depth);
 
 // The fingerprint is not there, and the page has fewer than PAGE_ROWS_MAX rows.
-void page_insert(union page *page, uint64_t fingerprint, int64_t value);
+void mirror_page_insert(union page *page, uint64_t fingerprint, int64_t value);
 
 // `row` is of this page.
-void page_remove(union page *page, struct row *row);
+void mirror_page_remove(union page *page, struct row *row);
 
 // Moves the rows whose prefix has bit number `depth` (the highest is 0) set into `high`, which is empty. Both are then one deeper.
-void page_split(union page *page, union page *high);
+void mirror_page_split(union page *page, union page *high);
 
 #endif

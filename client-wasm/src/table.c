@@ -14,7 +14,7 @@ static enum tally_status table_create(struct work *work, const struct tally_tabl
     for (uint32_t i = 0; i < root->tables; i++) {
         if (tally_bytes_equal(table_name(root_table(work->mirror, root, i)), change->name)) return TALLY_MALFORMED;
     }
-    uint32_t block = block_make(work, sizeof(struct table));
+    uint32_t block = mirror_block_make(work, sizeof(struct table));
     if (!block) return TALLY_NO_MEMORY;
     struct table *table = at(work->mirror, block);
     memset(table, 0, sizeof *table);
@@ -28,7 +28,7 @@ static enum tally_status table_create(struct work *work, const struct tally_tabl
     return TALLY_OK;
 }
 
-enum tally_status table_open(struct work *work, const struct tally_table_reader *change)
+enum tally_status mirror_table_open(struct work *work, const struct tally_table_reader *change)
 {
     struct tally_root *root = work->root;
     if (change->table >= root->tables) return table_create(work, change);
@@ -38,7 +38,7 @@ enum tally_status table_open(struct work *work, const struct tally_table_reader 
     bool published = work->old && change->table < work->old->tables;
     uint32_t old_block = published ? work->old->table[change->table] : 0;
     if (root->table[change->table] == old_block) {
-        uint32_t block = block_copy(work, old_block, sizeof *table, sizeof *table);
+        uint32_t block = mirror_block_copy(work, old_block, sizeof *table, sizeof *table);
         if (!block) return TALLY_NO_MEMORY;
         root->table[change->table] = block;
     }
@@ -57,7 +57,7 @@ static uint32_t *block_for_change(struct work *work, uint32_t index)
     struct table *table = work->table;
     const struct table *old = work->old_table;
     if (old && table->directory == old->directory) {
-        uint32_t top = block_copy(work, table->directory, top_bytes(table->depth), top_bytes(table->depth));
+        uint32_t top = mirror_block_copy(work, table->directory, top_bytes(table->depth), top_bytes(table->depth));
         if (!top) return NULL;
         table->directory = top;
     }
@@ -66,7 +66,7 @@ static uint32_t *block_for_change(struct work *work, uint32_t index)
     if (old && old->directory && old->depth == table->depth) {
         const uint32_t *old_top = at(work->mirror, old->directory);
         if (*entry == old_top[index >> BLOCK_BITS]) {
-            uint32_t block = block_copy(work, *entry, BLOCK_BYTES, BLOCK_BYTES);
+            uint32_t block = mirror_block_copy(work, *entry, BLOCK_BYTES, BLOCK_BYTES);
             if (!block) return NULL;
             *entry = block;
         }
@@ -91,11 +91,11 @@ static bool directory_set(struct work *work, uint64_t fingerprint, uint32_t dept
 // The first page and the directory above it.
 static bool directory_create(struct work *work)
 {
-    uint32_t top = block_make(work, top_bytes(0));
-    uint32_t block = top ? block_make(work, BLOCK_BYTES) : 0;
-    uint32_t page = block ? block_make(work, PAGE_BYTES) : 0;
+    uint32_t top = mirror_block_make(work, top_bytes(0));
+    uint32_t block = top ? mirror_block_make(work, BLOCK_BYTES) : 0;
+    uint32_t page = block ? mirror_block_make(work, PAGE_BYTES) : 0;
     if (!page) return false;
-    page_init(at(work->mirror, page), work->root->generation, 0);
+    mirror_page_init(at(work->mirror, page), work->root->generation, 0);
     memset(at(work->mirror, block), 0, BLOCK_BYTES);
     *(uint32_t *)at(work->mirror, block) = page;
     *(uint32_t *)at(work->mirror, top) = block;
@@ -110,7 +110,7 @@ static bool directory_double(struct work *work)
     struct tally_mirror *mirror = work->mirror;
     struct table *table = work->table;
     uint32_t depth = table->depth;
-    uint32_t top = block_make(work, top_bytes(depth + 1));
+    uint32_t top = mirror_block_make(work, top_bytes(depth + 1));
     if (!top) return false;
     uint32_t *entries = at(mirror, top);
     const uint32_t *old_entries = at(mirror, table->directory);
@@ -119,16 +119,16 @@ static bool directory_double(struct work *work)
         // The part of an old block that block i stretches.
         const uint32_t *from = at(mirror, old_entries[blocks == 1 ? 0 : i / 2]);
         if (blocks > 1) from += (i & 1) * (BLOCK_ENTRIES / 2);
-        uint32_t block = block_make(work, BLOCK_BYTES);
+        uint32_t block = mirror_block_make(work, BLOCK_BYTES);
         if (!block) return false;
         uint32_t *to = at(mirror, block);
         for (uint32_t j = 0; j < BLOCK_ENTRIES; j++) to[j] = from[j / 2];
         entries[i] = block;
     }
     for (uint32_t i = 0; i < directory_blocks(depth); i++) {
-        if (!block_drop(work, old_entries[i], BLOCK_BYTES)) return false;
+        if (!mirror_block_drop(work, old_entries[i], BLOCK_BYTES)) return false;
     }
-    if (!block_drop(work, table->directory, top_bytes(depth))) return false;
+    if (!mirror_block_drop(work, table->directory, top_bytes(depth))) return false;
     table->directory = top;
     table->depth = depth + 1;
     return true;
@@ -136,13 +136,13 @@ static bool directory_double(struct work *work)
 
 // ---------------------------------------------------------------------------------------------------- rows
 
-union page *page_for_change(struct work *work, uint64_t fingerprint)
+union page *mirror_page_for_change(struct work *work, uint64_t fingerprint)
 {
     struct tally_mirror *mirror = work->mirror;
     uint32_t block = *directory_entry(mirror, work->table, fingerprint);
     union page *page = at(mirror, block);
     if (page->head.generation == work->root->generation) return page;
-    uint32_t copy = block_copy(work, block, PAGE_BYTES, PAGE_BYTES);
+    uint32_t copy = mirror_block_copy(work, block, PAGE_BYTES, PAGE_BYTES);
     if (!copy) return NULL;
     page = at(mirror, copy);
     page->head.generation = work->root->generation;
@@ -165,21 +165,21 @@ static enum tally_status split(struct work *work, union page *page, uint64_t fin
         if (depth >= depth_max(work->table->rows)) return TALLY_CLASH;
         if (!directory_double(work)) return TALLY_NO_MEMORY;
     }
-    uint32_t high = block_make(work, PAGE_BYTES);
+    uint32_t high = mirror_block_make(work, PAGE_BYTES);
     if (!high) return TALLY_NO_MEMORY;
-    page_split(page, at(work->mirror, high));
+    mirror_page_split(page, at(work->mirror, high));
     return directory_set(work, fingerprint | 1ull << (63 - depth), depth + 1, high) ? TALLY_OK : TALLY_NO_MEMORY;
 }
 
-enum tally_status table_add(struct work *work, uint64_t fingerprint, int64_t value)
+enum tally_status mirror_table_add(struct work *work, uint64_t fingerprint, int64_t value)
 {
     if (work->table->directory == 0 && !directory_create(work)) return TALLY_NO_MEMORY;
     if (table_find(work->mirror, work->table, fingerprint)) return TALLY_CLASH;
     for (;;) {
-        union page *page = page_for_change(work, fingerprint);
+        union page *page = mirror_page_for_change(work, fingerprint);
         if (!page) return TALLY_NO_MEMORY;
         if (page->head.rows < PAGE_ROWS_MAX) {
-            page_insert(page, fingerprint, value);
+            mirror_page_insert(page, fingerprint, value);
             work->table->rows++;
             work->root->rows++;
             return TALLY_OK;
@@ -189,14 +189,14 @@ enum tally_status table_add(struct work *work, uint64_t fingerprint, int64_t val
     }
 }
 
-enum tally_status table_remove(struct work *work, uint64_t fingerprint, int64_t *out_value)
+enum tally_status mirror_table_remove(struct work *work, uint64_t fingerprint, int64_t *out_value)
 {
-    union page *page = page_for_change(work, fingerprint);
+    union page *page = mirror_page_for_change(work, fingerprint);
     if (!page) return TALLY_NO_MEMORY;
     struct row *row = (struct row *)(uintptr_t)page_find(page, fingerprint);
     assert(row);
     *out_value = row->value;
-    page_remove(page, row);
+    mirror_page_remove(page, row);
     work->table->rows--;
     work->root->rows--;
     return TALLY_OK;
@@ -214,20 +214,20 @@ static void directory_free(struct tally_mirror *mirror, const struct table *tabl
         uint32_t page = block[index & (BLOCK_ENTRIES - 1)];
         uint32_t depth = ((const union page *)at(mirror, page))->head.depth;
         index += 1u << (table->depth - depth);
-        arena_free(mirror, page, PAGE_BYTES);
+        mirror_arena_free(mirror, page, PAGE_BYTES);
     }
-    for (uint32_t i = 0; i < directory_blocks(table->depth); i++) arena_free(mirror, top[i], BLOCK_BYTES);
-    arena_free(mirror, table->directory, top_bytes(table->depth));
+    for (uint32_t i = 0; i < directory_blocks(table->depth); i++) mirror_arena_free(mirror, top[i], BLOCK_BYTES);
+    mirror_arena_free(mirror, table->directory, top_bytes(table->depth));
 }
 
-void tree_free(struct tally_mirror *mirror, uint32_t root_block)
+void mirror_tree_free(struct tally_mirror *mirror, uint32_t root_block)
 {
     const struct tally_root *root = at(mirror, root_block);
     for (uint32_t i = 0; i < root->tables; i++) {
         const struct table *table = root_table(mirror, root, i);
         directory_free(mirror, table);
-        ids_free(mirror, table);
-        arena_free(mirror, root->table[i], sizeof *table);
+        mirror_ids_free(mirror, table);
+        mirror_arena_free(mirror, root->table[i], sizeof *table);
     }
-    arena_free(mirror, root_block, sizeof *root);
+    mirror_arena_free(mirror, root_block, sizeof *root);
 }

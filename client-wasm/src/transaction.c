@@ -9,18 +9,18 @@ static bool journal_add(struct work *work, struct journal *journal, uint32_t blo
     struct tally_mirror *mirror = work->mirror;
     struct journal_chunk *last = journal->last ? at(mirror, journal->last) : NULL;
     if (!last || last->count == JOURNAL_ENTRIES) {
-        uint32_t chunk = arena_alloc(mirror, work->memory, JOURNAL_BYTES);
+        uint32_t chunk = mirror_arena_alloc(mirror, work->memory, JOURNAL_BYTES);
         if (!chunk) return false;
         memset(at(mirror, chunk), 0, sizeof(struct journal_chunk));
         if (last) last->next = chunk;
         else journal->first = chunk;
         journal->last = chunk;
         last = at(mirror, chunk);
-        journal->chunk_bytes += arena_block_bytes(JOURNAL_BYTES);
+        journal->chunk_bytes += mirror_arena_block_bytes(JOURNAL_BYTES);
     }
     if (block == 0) return true;  // only the room was asked for
     last->entries[last->count++] = (struct journal_entry){block, lines_of(bytes)};
-    journal->bytes += arena_block_bytes(bytes);
+    journal->bytes += mirror_arena_block_bytes(bytes);
     return true;
 }
 
@@ -30,31 +30,31 @@ static void journal_free(struct tally_mirror *mirror, uint32_t first, bool with_
     while (first) {
         struct journal_chunk *chunk = at(mirror, first);
         for (uint32_t i = 0; with_blocks && i < chunk->count; i++)
-            arena_free(mirror, chunk->entries[i].block, (size_t)chunk->entries[i].lines * LINE_BYTES);
+            mirror_arena_free(mirror, chunk->entries[i].block, (size_t)chunk->entries[i].lines * LINE_BYTES);
         uint32_t next = chunk->next;
-        arena_free(mirror, first, JOURNAL_BYTES);
+        mirror_arena_free(mirror, first, JOURNAL_BYTES);
         first = next;
     }
 }
 
-uint32_t block_make(struct work *work, size_t bytes)
+uint32_t mirror_block_make(struct work *work, size_t bytes)
 {
     struct journal *made = &work->mirror->transaction.made;
     if (!journal_add(work, made, 0, 0)) return 0;  // room first: a block must not be lost
-    uint32_t block = arena_alloc(work->mirror, work->memory, bytes);
+    uint32_t block = mirror_arena_alloc(work->mirror, work->memory, bytes);
     if (block && !journal_add(work, made, block, bytes)) return 0;  // cannot fail: there is room
     return block;
 }
 
-bool block_drop(struct work *work, uint32_t block, size_t bytes)
+bool mirror_block_drop(struct work *work, uint32_t block, size_t bytes)
 {
     return journal_add(work, &work->mirror->transaction.replaced, block, bytes);
 }
 
-uint32_t block_copy(struct work *work, uint32_t block, size_t bytes, size_t bytes_new)
+uint32_t mirror_block_copy(struct work *work, uint32_t block, size_t bytes, size_t bytes_new)
 {
-    uint32_t copy = block_make(work, bytes_new);
-    if (!copy || !block_drop(work, block, bytes)) return 0;
+    uint32_t copy = mirror_block_make(work, bytes_new);
+    if (!copy || !mirror_block_drop(work, block, bytes)) return 0;
     memcpy(at(work->mirror, copy), at(work->mirror, block), bytes < bytes_new ? bytes : bytes_new);
     return copy;
 }
@@ -73,7 +73,7 @@ static uint64_t oldest_announced(struct tally_mirror *mirror)
     return oldest;
 }
 
-void reclaim(struct tally_mirror *mirror)
+void mirror_reclaim(struct tally_mirror *mirror)
 {
     if (!mirror->retired_first) return;
     uint64_t oldest = oldest_announced(mirror);
@@ -85,7 +85,7 @@ void reclaim(struct tally_mirror *mirror)
         mirror->retired_first = batch->next_batch;
         if (!mirror->retired_first) mirror->retired_last = 0;
         retired -= batch->bytes;
-        if (batch->tree) tree_free(mirror, batch->tree);
+        if (batch->tree) mirror_tree_free(mirror, batch->tree);
         journal_free(mirror, first, true);
     }
     atomic_store_explicit(&mirror->retired_bytes, retired, memory_order_relaxed);
@@ -113,11 +113,11 @@ static void retire(struct tally_mirror *mirror, uint32_t tree)
 
 // ---------------------------------------------------------------------------------------------------- begin and end
 
-enum tally_status transaction_begin(struct tally_mirror *mirror, struct tally_memory *memory,
+enum tally_status mirror_transaction_begin(struct tally_mirror *mirror, struct tally_memory *memory,
                                     const struct tally_frame_header *header)
 {
     assert(!mirror->transaction.open);
-    reclaim(mirror);
+    mirror_reclaim(mirror);
     if (atomic_load_explicit(&mirror->retired_bytes, memory_order_relaxed) > mirror->retired_bytes_max)
         return TALLY_STALLED;
 
@@ -133,9 +133,9 @@ enum tally_status transaction_begin(struct tally_mirror *mirror, struct tally_me
     struct work work = {.mirror = mirror, .memory = memory};
     size_t bytes = sizeof(struct tally_root);
     bool ok = journal_add(&work, &transaction->replaced, 0, 0);
-    if (ok) transaction->root = transaction->old ? block_copy(&work, published, bytes, bytes) : block_make(&work, bytes);
+    if (ok) transaction->root = transaction->old ? mirror_block_copy(&work, published, bytes, bytes) : mirror_block_make(&work, bytes);
     if (!transaction->root) {
-        transaction_abort(mirror);
+        mirror_transaction_abort(mirror);
         return TALLY_NO_MEMORY;
     }
     struct tally_root *root = at(mirror, transaction->root);
@@ -156,7 +156,7 @@ static void bump_stat(_Atomic uint64_t *stat, uint64_t by)
     atomic_store_explicit(stat, atomic_load_explicit(stat, memory_order_relaxed) + by, memory_order_relaxed);
 }
 
-enum tally_status transaction_commit(struct tally_mirror *mirror)
+enum tally_status mirror_transaction_commit(struct tally_mirror *mirror)
 {
     struct transaction *transaction = &mirror->transaction;
     const struct tally_root *root = at(mirror, transaction->root);
@@ -176,7 +176,7 @@ enum tally_status transaction_commit(struct tally_mirror *mirror)
     return TALLY_OK;
 }
 
-void transaction_abort(struct tally_mirror *mirror)
+void mirror_transaction_abort(struct tally_mirror *mirror)
 {
     struct transaction *transaction = &mirror->transaction;
     if (!transaction->open) return;

@@ -22,25 +22,25 @@ struct work {
 };
 
 // Starts one for the frame's header. TALLY_NO_MEMORY, TALLY_STALLED; nothing is open then.
-TALLY_CHECKED enum tally_status transaction_begin(struct tally_mirror *mirror, struct tally_memory *memory,
+TALLY_CHECKED enum tally_status mirror_transaction_begin(struct tally_mirror *mirror, struct tally_memory *memory,
                                                   const struct tally_frame_header *header);
 
 // Compares digest and rows, publishes. TALLY_DIGEST_MISMATCH: it is still open.
-TALLY_CHECKED enum tally_status transaction_commit(struct tally_mirror *mirror);
+TALLY_CHECKED enum tally_status mirror_transaction_commit(struct tally_mirror *mirror);
 
 // Frees what was made. Nothing when none is open.
-void transaction_abort(struct tally_mirror *mirror);
+void mirror_transaction_abort(struct tally_mirror *mirror);
 
 // A new block for this transaction, not zeroed; 0: no memory.
-uint32_t block_make(struct work *work, size_t bytes);
+uint32_t mirror_block_make(struct work *work, size_t bytes);
 
 // A copy of `block` (of `bytes`; it is replaced by the copy) with room for `bytes_new`; 0: no memory.
-uint32_t block_copy(struct work *work, uint32_t block, size_t bytes, size_t bytes_new);
+uint32_t mirror_block_copy(struct work *work, uint32_t block, size_t bytes, size_t bytes_new);
 
 // Notes that the version to be does not use `block` any more. False: no memory.
-TALLY_CHECKED bool block_drop(struct work *work, uint32_t block, size_t bytes);
+TALLY_CHECKED bool mirror_block_drop(struct work *work, uint32_t block, size_t bytes);
 
 // Frees what no reader can see any more.
-void reclaim(struct tally_mirror *mirror);
+void mirror_reclaim(struct tally_mirror *mirror);
 
 #endif

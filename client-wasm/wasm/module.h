@@ -50,91 +50,89 @@
 #include <stdint.h>
 
 #define TALLYCAST_ABI           1u
-#define TALLYCAST_INSTANCES_MAX 65u           // stacks: 0 (the module's own) to 64
-#define TALLYCAST_STACK_BYTES   (64u << 10)   // of instances 1 to 64
-#define TALLYCAST_SCRATCH_BYTES (64u << 10)   // of each reader
-#define TALLYCAST_VIEWS_MAX     16u           // pinned at a time through one slot
-
-#define TALLYCAST_EXPORT(name) __attribute__((export_name(#name))) name
+#define TALLYCAST_INSTANCES_MAX 64u          // on one memory, beside the first
+#define TALLYCAST_STACK_BYTES   (64u << 10)  // of instances 1 to 64
+#define TALLYCAST_SCRATCH_BYTES (64u << 10)  // of each reader
+#define TALLYCAST_VIEWS_MAX     16u          // pinned at a time through one slot
 
 // ---------------------------------------------------------------------------------------------------- any
 
 // TALLYCAST_ABI. A host refuses a module with another number.
-uint32_t TALLYCAST_EXPORT(tallycast_abi)(void);
+uint32_t tallycast_abi(void);
 
-// Top of the stack of instance 1 to 64; 0 for a number out of range. Uses no stack.
-uint32_t TALLYCAST_EXPORT(tallycast_stack)(uint32_t instance);
+// Top of the stack of instance 1 to 64; 0 for a number out of range, and for every number in tallycast.wasm, which has one
+// instance a memory. Uses no stack.
+uint32_t tallycast_stack(uint32_t instance);
 
 // Any, after tallycast_open. Fills `stats`. TALLY_INVALID before tallycast_open.
-uint32_t TALLYCAST_EXPORT(tallycast_stats)(uint32_t out_stats);
+uint32_t tallycast_stats(uint32_t out_stats);
 
 // ---------------------------------------------------------------------------------------------------- applier
 
 // Address of the applier's input buffer, made at least `bytes` long, or 0 when there is no memory for it. Write a dataset's
 // name or a frame there and hand it on. The content is lost when it moves, which happens only in this call. To
 // 4096 bytes it can be had before tallycast_open.
-uint32_t TALLYCAST_EXPORT(tallycast_buffer)(uint32_t bytes);
+uint32_t tallycast_buffer(uint32_t bytes);
 
 // Builds the empty mirror; once in the life of a memory (TALLY_INVALID the second time). Other instances on the memory need no call.
 // bytes_max: bound of the mirror's memory (0: as far as the memory grows); retired_bytes_max: as in mirror.h (0: half of that).
-uint32_t TALLYCAST_EXPORT(tallycast_open)(uint32_t dataset, uint32_t dataset_bytes, uint64_t bytes_max,
-                                          uint64_t retired_bytes_max);
+uint32_t tallycast_open(uint32_t dataset, uint32_t dataset_bytes, uint64_t bytes_max,
+                        uint64_t retired_bytes_max);
 
 // tally_mirror_apply, _abandon, _confirm. The frame is borrowed for the call.
-uint32_t TALLYCAST_EXPORT(tallycast_apply)(uint32_t frame, uint32_t frame_bytes);
-void TALLYCAST_EXPORT(tallycast_abandon)(void);
-void TALLYCAST_EXPORT(tallycast_confirm)(uint64_t epoch, uint64_t version, uint64_t now_ms);
+uint32_t tallycast_apply(uint32_t frame, uint32_t frame_bytes);
+void tallycast_abandon(void);
+void tallycast_confirm(uint64_t epoch, uint64_t version, uint64_t now_ms);
 
 // Memory for the host's own use in this memory (for tallycast_write_chunk, for instance), aligned to 64, not zeroed; 0 when there is
 // none. Give it back with the same number of bytes.
-uint32_t TALLYCAST_EXPORT(tallycast_alloc)(uint32_t bytes);
-void TALLYCAST_EXPORT(tallycast_free)(uint32_t address, uint32_t bytes);
+uint32_t tallycast_alloc(uint32_t bytes);
+void tallycast_free(uint32_t address, uint32_t bytes);
 
 // ---------------------------------------------------------------------------------------------------- readers
 
 // A slot (0 to 63), or -TALLY_FULL, -TALLY_INVALID before tallycast_open. Any thread; the slot is then that thread's.
-int32_t TALLYCAST_EXPORT(tallycast_reader_open)(void);
+int32_t tallycast_reader_open(void);
 
 // Unpins what is pinned and gives the slot back. Nothing for a slot that is not open.
-void TALLYCAST_EXPORT(tallycast_reader_close)(uint32_t slot);
+void tallycast_reader_close(uint32_t slot);
 
 // The slot's own TALLYCAST_SCRATCH_BYTES, aligned to 64, for keys in and results out; 0 for a slot out of range.
-uint32_t TALLYCAST_EXPORT(tallycast_reader_scratch)(uint32_t slot);
-uint32_t TALLYCAST_EXPORT(tallycast_reader_scratch_size)(void);
+uint32_t tallycast_reader_scratch(uint32_t slot);
+uint32_t tallycast_reader_scratch_size(void);
 
 // A view of the newest version: a number 0 or more, or -TALLY_FULL past TALLYCAST_VIEWS_MAX, -TALLY_INVALID for a slot that is not
 // open. Views of one slot may overlap, but while any of them is pinned the oldest holds the garbage: give a view that
 // is kept long a slot of its own.
-int32_t TALLYCAST_EXPORT(tallycast_pin)(uint32_t slot);
-void TALLYCAST_EXPORT(tallycast_unpin)(uint32_t view);
+int32_t tallycast_pin(uint32_t slot);
+void tallycast_unpin(uint32_t view);
 
 // ---------------------------------------------------------------------------------------------------- a view
 // Each by the thread that owns the view's slot. TALLY_INVALID for a view that is not pinned.
 
 // Fills `info`.
-uint32_t TALLYCAST_EXPORT(tallycast_info)(uint32_t view, uint32_t out_info);
+uint32_t tallycast_info(uint32_t view, uint32_t out_info);
 
 // Number of the named table; -TALLY_NOT_FOUND, -TALLY_INVALID.
-int32_t TALLYCAST_EXPORT(tallycast_table)(uint32_t view, uint32_t name, uint32_t name_bytes);
+int32_t tallycast_table(uint32_t view, uint32_t name, uint32_t name_bytes);
 
 // Fills `table info`. TALLY_NOT_FOUND.
-uint32_t TALLYCAST_EXPORT(tallycast_table_info)(uint32_t view, uint32_t table, uint32_t out_table_info);
+uint32_t tallycast_table_info(uint32_t view, uint32_t table, uint32_t out_table_info);
 
 // Writes an i64 to out_value. TALLY_NOT_FOUND leaves it untouched.
-uint32_t TALLYCAST_EXPORT(tallycast_get)(uint32_t view, uint32_t table, uint32_t key, uint32_t key_bytes,
-                                         uint32_t out_value);
+uint32_t tallycast_get(uint32_t view, uint32_t table, uint32_t key, uint32_t key_bytes, uint32_t out_value);
 
 // `count` keys, packed in `keys_bytes` bytes at `keys`: u32 size, then the bytes, of each, without padding. Writes count i64 to
 // out_values (0 where absent) and count bytes (1 found, 0 not) to out_found. TALLY_INVALID when the keys do not fill
 // keys_bytes exactly; out_values and out_found are then undefined.
-uint32_t TALLYCAST_EXPORT(tallycast_get_many)(uint32_t view, uint32_t table, uint32_t keys, uint32_t keys_bytes,
-                                              uint32_t count, uint32_t out_values, uint32_t out_found);
+uint32_t tallycast_get_many(uint32_t view, uint32_t table, uint32_t keys, uint32_t keys_bytes, uint32_t count,
+                            uint32_t out_values, uint32_t out_found);
 
 // The next row from `cursor` (8 bytes, zero to start; advanced) into `row`. 1: a row; 0: the end, or a view not pinned.
-uint32_t TALLYCAST_EXPORT(tallycast_next)(uint32_t view, uint32_t cursor, uint32_t out_row);
+uint32_t tallycast_next(uint32_t view, uint32_t cursor, uint32_t out_row);
 
 // tally_view_write_chunk: `state` is `chunk state`, zeroed to start; `scratch` and `out` are 1 MiB (TALLY_CHUNK_BYTES_MAX) each,
 // from tallycast_alloc for instance. Go on while the word at state + 16 is 1.
-uint32_t TALLYCAST_EXPORT(tallycast_write_chunk)(uint32_t view, uint32_t state, uint32_t scratch, uint32_t out);
+uint32_t tallycast_write_chunk(uint32_t view, uint32_t state, uint32_t scratch, uint32_t out);
 
 #endif
