@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "sync_internal.h"
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sync_internal.h>
 
 const char *tally_sync_state_str(enum tally_sync_state state)
 {
@@ -108,7 +108,12 @@ static void leave(struct tally_sync *sync)
 void sync_learned(struct tally_sync *sync, uint32_t server, uint64_t epoch, uint64_t version)
 {
     struct server *known = &sync->servers[server];
-    if (epoch < known->epoch || (epoch == known->epoch && version <= known->version)) return;
+    bool below = epoch < known->epoch || (epoch == known->epoch && version < known->version);
+    if (!below) known->below = 0;
+    // One such message is a late one. Many in a row: the server is not what it was, or what it said was
+    // wrong.
+    if (below && ++known->below < BELOW_MAX) return;
+    known->below = 0;
     known->epoch = epoch;
     known->version = version;
 }

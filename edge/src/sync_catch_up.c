@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <sync_internal.h>
+#include "sync_internal.h"
 
 static bool usable(const struct tally_sync *sync, const struct server *server)
 {

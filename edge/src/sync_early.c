@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "sync_internal.h"
 #include <stdlib.h>
 #include <string.h>
-#include <sync_internal.h>
 
 static int compare(const struct early_frame *a, const struct tally_frame_header *b)
 {

@@ -5,14 +5,16 @@
 #ifndef TALLYCAST_EDGE_SYNC_INTERNAL_H
 #define TALLYCAST_EDGE_SYNC_INTERNAL_H
 
-#include <messages.h>
-#include <sync.h>
+#include "sync.h"
+#include <messages/messages.h>
 
 // A frame whose chain is still missing is given up after so long: by then a catch-up went past it or nobody
 // has the rest.
 #define EARLY_MS_MAX 30000u
 // So many failures in a row in the middle of a whole state, and it is begun anew.
 #define STAGING_FAILURES_MAX 3u
+// So many messages of a server in a row name less than it said before, and it is believed.
+#define BELOW_MAX 8u
 
 struct early_frame {
     uint64_t epoch, from, to;
@@ -26,6 +28,7 @@ struct server {
     bool connected;
     bool check; // it came up since it was last heard: something may have been missed, so ask once
     uint64_t epoch, version; // newest it said it has since it came up
+    uint32_t below;          // messages in a row that named less than that
 };
 
 // Rate limit of one kind of event.

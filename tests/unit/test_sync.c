@@ -1,0 +1,765 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The edge's sync core, scenario by scenario.
+#include "../support/cmocka.h"
+#include "sync_world.h"
+
+static struct world world;
+
+static void init_with(uint32_t servers, struct tally_sync_options options)
+{
+    assert_int_equal(world_try_init(&world, servers, options), TALLY_OK);
+}
+
+static void init(uint32_t servers) { init_with(servers, (struct tally_sync_options){0}); }
+
+static int teardown(void **state)
+{
+    (void)state;
+    tally_sync_destroy(&world.sync);
+    assert_null(world.sync);
+    assert_int_equal(world.memory.blocks, 0);
+    return 0;
+}
+
+static void cut(uint32_t server, unsigned versions)
+{
+    while (versions--) world_server_cut(&world.servers[server], 3, world.now.unix_ms);
+}
+
+static const struct tally_sync_stats *stats(void) { return tally_sync_stats(world.sync); }
+
+static void assert_held(uint64_t epoch, uint64_t version)
+{
+    struct tally_sync_info info = world_info(&world);
+    assert_int_equal(info.held.epoch, epoch);
+    assert_int_equal(info.held.version, version);
+    assert_int_equal(world.mirror.info.version, version);
+}
+
+static void assert_state(enum tally_sync_state state)
+{
+    assert_string_equal(tally_sync_state_str(world_info(&world).state), tally_sync_state_str(state));
+}
+
+// One server with `versions` versions, and the edge live on it.
+static void live(unsigned versions)
+{
+    init(1);
+    cut(0, versions);
+    tally_sync_connected(world.sync, world.now, 0);
+    world_answer_now(&world);
+    assert_state(TALLY_SYNC_LIVE);
+}
+
+// ---------------------------------------------------------------------------------------------------- the
+// way up
+
+static void test_cold_to_live(void **state)
+{
+    (void)state;
+    init(1);
+    assert_state(TALLY_SYNC_COLD);
+    world_pass(&world, 60000);
+    assert_int_equal(world.sends, 0); // nobody to ask
+    assert_int_equal(tally_sync_due(world.sync), UINT64_MAX);
+
+    cut(0, 5);
+    tally_sync_connected(world.sync, world.now, 0);
+    assert_true(world.asked);
+    assert_int_equal(world.ask.epoch, 0);
+    assert_int_equal(world.ask.version, 0);
+    assert_int_equal(tally_sync_due(world.sync), world.now.monotonic_ms + 5000);
+    world_answer_now(&world);
+    assert_held(100, 5);
+    assert_state(TALLY_SYNC_LIVE);
+    assert_int_equal(world.rebases, 1);
+    assert_int_equal(stats()->catch_ups_whole, 1);
+    assert_false(world.asked); // it has what the server has: nothing more to ask
+    assert_int_equal(world.events[TALLY_SYNC_EVENT_EPOCH], 1);
+    assert_int_equal(world.events[TALLY_SYNC_EVENT_CATCH_UP], 1);
+
+    cut(0, 1);
+    world_publish(&world, 0, 5, 6);
+    assert_held(100, 6);
+    assert_int_equal(world.deltas, 1);
+    world_publish(&world, 0, 5, 6);
+    assert_int_equal(stats()->frames_old, 1);
+    assert_int_equal(world.deltas, 1);
+    assert_int_equal(world.sends, 1);
+}
+
+static void test_empty_server(void **state)
+{
+    (void)state;
+    init(1);
+    tally_sync_connected(world.sync, world.now, 0);
+    world_answer_now(&world);
+    assert_state(TALLY_SYNC_COLD);
+    for (unsigned i = 0; i < 20; i++) {
+        world_pass(&world, 1000);
+        world_message(&world, 0, world_heartbeat(&world.servers[0], world.now.unix_ms));
+    }
+    assert_int_equal(world.sends, 1);
+    cut(0, 1);
+    world_publish(&world, 0, 0, 1); // the first frame is a whole state
+    assert_held(100, 1);
+    assert_state(TALLY_SYNC_LIVE);
+    assert_int_equal(world.rebases, 1);
+}
+
+static void test_boot(void **state)
+{
+    (void)state;
+    init(1);
+    cut(0, 9);
+    world.servers[0].cut_ms[9] = world.now.unix_ms - 60000;
+    tally_sync_boot_begin(world.sync, world.now);
+    assert_state(TALLY_SYNC_BOOTING);
+    struct world_blob base =
+        world_frame("main", 100, 0, 7, 0, world.servers[0].values[7], world.now.unix_ms, 0, false);
+    assert_int_equal(tally_sync_boot_message(world.sync, world.now, world_bytes(base)), TALLY_OK);
+    free(base.data);
+    struct world_blob delta = world_published(&world.servers[0], 7, 8);
+    struct tally_bytes frame = {delta.data + 6, delta.size - 6};
+    assert_int_equal(tally_sync_boot_message(world.sync, world.now, frame), TALLY_OK);
+    delta.data[delta.size - 12] ^= 1;
+    assert_int_equal(tally_sync_boot_message(world.sync, world.now, frame), TALLY_CORRUPT);
+    free(delta.data);
+    tally_sync_boot_end(world.sync, world.now);
+    assert_held(100, 8);
+    assert_state(TALLY_SYNC_CATCHING_UP); // nobody said yet that it is the newest
+    assert_int_equal(world.deltas + world.rebases, 0);
+    assert_int_equal(stats()->booted, 2);
+
+    tally_sync_connected(world.sync, world.now, 0);
+    assert_int_equal(world.ask.version, 8);
+    assert_int_equal(world.ask.epoch, 100);
+    world_answer_now(&world);
+    assert_held(100, 9);
+    assert_int_equal(world.deltas, 1);
+    assert_state(TALLY_SYNC_STALE); // it is the newest, but nobody confirmed it for a minute
+    world_message(&world, 0, world_heartbeat(&world.servers[0], world.now.unix_ms));
+    assert_state(TALLY_SYNC_LIVE);
+}
+
+static void test_boot_with_half_a_whole_state(void **state)
+{
+    (void)state;
+    init(1);
+    tally_sync_boot_begin(world.sync, world.now);
+    struct world_blob chunk = world_frame("main", 100, 0, 7, 0, 5, world.now.unix_ms, 0, true);
+    assert_int_equal(tally_sync_boot_message(world.sync, world.now, world_bytes(chunk)), TALLY_MORE);
+    free(chunk.data);
+    tally_sync_boot_end(world.sync, world.now);
+    assert_int_equal(world.mirror.abandons, 1);
+    assert_state(TALLY_SYNC_COLD);
+}
+
+// ---------------------------------------------------------------------------------------------------- gaps
+
+static void test_gap(void **state)
+{
+    (void)state;
+    live(5);
+    cut(0, 4);
+    world_publish(&world, 0, 7, 8);
+    world_publish(&world, 0, 6, 7);
+    assert_held(100, 5);
+    assert_state(TALLY_SYNC_CATCHING_UP);
+    assert_int_equal(stats()->gaps, 1);
+    assert_int_equal(stats()->early_frames, 2);
+    assert_int_equal(world_info(&world).lag, 3);
+    assert_int_equal(world.sends, 2); // one request for both
+    assert_int_equal(world.ask.version, 5);
+    // The missing one comes late, before the answer.
+    world_publish(&world, 0, 5, 6);
+    assert_held(100, 8);
+    assert_int_equal(stats()->early_frames, 0);
+    assert_int_equal(stats()->early_bytes, 0);
+    assert_int_equal(world.deltas, 3);
+    // The answer leads from 5 to 9: it is of no use, and what it told is asked for.
+    world_answer_now(&world);
+    world_pass(&world, 200);
+    assert_true(world.asked);
+    world_answer_now(&world);
+    assert_held(100, 9);
+    assert_state(TALLY_SYNC_LIVE);
+}
+
+static void test_gap_filled_by_answer(void **state)
+{
+    (void)state;
+    live(5);
+    cut(0, 3);
+    world_publish(&world, 0, 7, 8);
+    struct world_blob answer = world_answer(&world.servers[0], &world.ask); // 5 -> 8
+    cut(0, 1);
+    world_publish(&world, 0, 8, 9);
+    world.asked = false;
+    tally_sync_answer(world.sync, world.now, 0, world.request, world_bytes(answer));
+    free(answer.data);
+    assert_held(100, 9);
+    assert_int_equal(stats()->catch_ups_delta, 1);
+    assert_state(TALLY_SYNC_LIVE);
+    assert_false(world.asked);
+}
+
+static void test_early_frames_are_bounded(void **state)
+{
+    (void)state;
+    init_with(1, (struct tally_sync_options){.early_frames_max = 8});
+    cut(0, 5);
+    tally_sync_connected(world.sync, world.now, 0);
+    world_answer_now(&world);
+    cut(0, 100);
+    for (uint64_t v = 6; v < 105; v++) world_publish(&world, 0, v, v + 1);
+    assert_int_equal(stats()->early_frames, 8);
+    assert_int_equal(stats()->early_dropped, 91);
+    world_publish(&world, 0, 6, 7); // lower than all that are held: not worth one of them
+    assert_int_equal(stats()->early_dropped, 92);
+    world.servers[0].version = 100; // the answer was written a little earlier
+    world_answer_now(&world);
+    assert_held(100, 105);
+    assert_int_equal(stats()->early_frames, 0);
+}
+
+static void test_early_bytes_are_bounded(void **state)
+{
+    (void)state;
+    init_with(1, (struct tally_sync_options){.early_bytes_max = 250});
+    cut(0, 5);
+    tally_sync_connected(world.sync, world.now, 0);
+    world_answer_now(&world);
+    cut(0, 100);
+    for (uint64_t v = 6; v < 105; v++) {
+        world_publish(&world, 0, v, v + 1);
+        assert_true(stats()->early_bytes <= 250);
+    }
+    assert_true(stats()->early_frames >= 2 && stats()->early_frames <= 4);
+}
+
+// ----------------------------------------------------------------------------------------------------
+// heartbeats, age
+
+static void test_heartbeat(void **state)
+{
+    (void)state;
+    live(5);
+    world_pass(&world, 4000);
+    assert_int_equal(world_info(&world).age_ms, 4000);
+    world_message(&world, 0, world_heartbeat(&world.servers[0], world.now.unix_ms));
+    assert_int_equal(world_info(&world).age_ms, 0);
+    world_pass(&world, 5000);
+    assert_state(TALLY_SYNC_LIVE);
+    world_pass(&world, 1);
+    assert_state(TALLY_SYNC_STALE);
+    world_message(&world, 0, world_heartbeat(&world.servers[0], world.now.unix_ms));
+    assert_state(TALLY_SYNC_LIVE);
+    world_pass(&world, 5001);
+    cut(0, 1);
+    world_publish(&world, 0, 5, 6); // a frame makes it fresh too
+    assert_state(TALLY_SYNC_LIVE);
+    // The last frame before a quiet time was lost: the heartbeat tells.
+    cut(0, 1);
+    unsigned sends = world.sends;
+    world_message(&world, 0, world_heartbeat(&world.servers[0], world.now.unix_ms));
+    assert_int_equal(world.sends, sends + 1);
+    assert_state(TALLY_SYNC_CATCHING_UP);
+    world_answer_now(&world);
+    assert_held(100, 7);
+    assert_state(TALLY_SYNC_LIVE);
+}
+
+static void test_stale_after_disconnect(void **state)
+{
+    (void)state;
+    live(5);
+    tally_sync_disconnected(world.sync, world.now, 0);
+    world_pass(&world, 100);
+    assert_state(TALLY_SYNC_LIVE);
+    world_pass(&world, 5000);
+    assert_state(TALLY_SYNC_STALE);
+    world_pass(&world, 600000);
+    assert_int_equal(world.sends, 1);
+    tally_sync_connected(world.sync, world.now, 0);
+    assert_int_equal(world.sends, 2);
+    world_answer_now(&world);
+    assert_int_equal(stats()->catch_ups_current, 1);
+    assert_state(TALLY_SYNC_STALE); // "nothing newer" has no time in it
+    world_message(&world, 0, world_heartbeat(&world.servers[0], world.now.unix_ms));
+    assert_state(TALLY_SYNC_LIVE);
+}
+
+// ---------------------------------------------------------------------------------------------------- what
+// does not verify
+
+static void test_digest_mismatch(void **state)
+{
+    (void)state;
+    live(5);
+    cut(0, 1);
+    world.servers[0].sick = true;
+    world_publish(&world, 0, 5, 6);
+    assert_held(100, 5);
+    assert_int_equal(stats()->refused[TALLY_DIGEST_MISMATCH], 1);
+    assert_true(world.asked);
+    assert_int_equal(world.ask.epoch, 0);
+    assert_int_equal(world.ask.version, 0);
+    world_answer_now(&world);
+    assert_held(100, 6);
+    assert_state(TALLY_SYNC_LIVE);
+    assert_int_equal(stats()->repairs, 1);
+    assert_int_equal(world.last[TALLY_SYNC_EVENT_REFUSED].status, TALLY_DIGEST_MISMATCH);
+}
+
+static void test_heartbeat_with_another_digest(void **state)
+{
+    (void)state;
+    live(5);
+    struct world_server other = world.servers[0];
+    other.values[5]++;
+    world_pass(&world, 1000);
+    world_message(&world, 0, world_heartbeat(&other, world.now.unix_ms));
+    assert_int_equal(world_info(&world).age_ms, 1000); // not confirmed
+    assert_state(TALLY_SYNC_CATCHING_UP);
+    assert_int_equal(world.ask.version, 0);
+    cut(0, 1);
+    world_answer_now(&world);
+    assert_held(100, 6);
+    assert_state(TALLY_SYNC_LIVE);
+}
+
+// A server whose deltas never verify: its whole states are taken, at a bounded pace.
+static void test_no_hot_loop(void **state)
+{
+    (void)state;
+    live(5);
+    world.servers[0].sick = true;
+    unsigned seconds = 600, whole = world.sends;
+    for (unsigned i = 0; i < seconds * 10; i++) {
+        if (i % 5 == 0 && world.servers[0].version + 1 < WORLD_VERSIONS) {
+            cut(0, 1);
+            world_publish(&world, 0, world.servers[0].version - 1, world.servers[0].version);
+        }
+        if (world.asked) world_answer_now(&world);
+        world_pass(&world, 100);
+    }
+    whole = world.sends - whole;
+    assert_in_range(whole, 10, 40); // 0.5 s, 1 s, 2 s ... 60 s and so on
+    assert_true(world_info(&world).held.version > 5);
+    assert_true(world.events[TALLY_SYNC_EVENT_REFUSED] <= seconds / 10 + 1);
+    // Well again: the next good delta ends it.
+    world.servers[0].sick = false;
+    for (unsigned i = 0; i < 700; i++) {
+        if (world.asked) world_answer_now(&world);
+        world_pass(&world, 100);
+    }
+    cut(0, 1);
+    world_publish(&world, 0, world.servers[0].version - 1, world.servers[0].version);
+    assert_held(100, world.servers[0].version);
+    assert_state(TALLY_SYNC_LIVE);
+}
+
+static void test_garbage(void **state)
+{
+    (void)state;
+    live(5);
+    struct test_random random = test_random_start("test_sync garbage");
+    for (unsigned i = 0; i < 20000; i++) {
+        cut(0, i % 50 == 0 && world.servers[0].version < 300);
+        struct world_blob message = test_random_percent(&random, 50)
+                                        ? world_published(&world.servers[0], 5, 6)
+                                        : world_heartbeat(&world.servers[0], 1);
+        unsigned flips = (unsigned)test_random_between(&random, 1, 4);
+        size_t size =
+            test_random_percent(&random, 30) ? test_random_below(&random, message.size) : message.size;
+        // A flipped bit, or a cut; the sealed part must be hurt, not only the topic byte that tells the kinds
+        // apart.
+        for (unsigned k = 0; k < flips; k++) {
+            message.data[test_random_below(&random, message.size)] ^=
+                (uint8_t)(1u << test_random_below(&random, 8));
+        }
+        uint8_t *exact = test_exact_copy(message.data, size);
+        tally_sync_message(world.sync, world.now, 0, tally_bytes(exact, size));
+        free(exact);
+        free(message.data);
+        if (world.asked) {
+            world.asked = false;
+            uint8_t noise[64];
+            test_random_fill(&random, noise, sizeof noise);
+            tally_sync_answer(world.sync, world.now, 0, world.request, tally_bytes(noise, sizeof noise));
+        }
+        world_pass(&world, 1);
+    }
+    uint64_t refused = 0;
+    for (unsigned i = 0; i < TALLY_SYNC_STATUSES; i++) refused += stats()->refused[i];
+    assert_true(refused > 19000);
+    assert_true(world.events[TALLY_SYNC_EVENT_REFUSED] < 20);
+    // Nothing of it did harm.
+    for (unsigned i = 0; i < 3000; i++) {
+        world_pass(&world, 10);
+        if (world.asked) world_answer_now(&world);
+    }
+    world_message(&world, 0, world_heartbeat(&world.servers[0], world.now.unix_ms));
+    assert_held(100, world.servers[0].version);
+    assert_state(TALLY_SYNC_LIVE);
+}
+
+static void test_wrong_dataset(void **state)
+{
+    (void)state;
+    live(5);
+    cut(0, 1);
+    struct world_blob frame = world_frame("other", 100, 5, 6, 0, 0, world.now.unix_ms, 0, false);
+    struct tally_writer out = test_writer();
+    tally_published_begin(&out, test_text("other"), TALLY_PUBLISHED_FRAME);
+    tally_write_raw(&out, frame.data, frame.size);
+    tally_sync_message(world.sync, world.now, 0, tally_writer_bytes(&out));
+    test_writer_free(&out);
+    world_message(&world, 0, world_topic('F', world_bytes(frame))); // the topic lies
+    free(frame.data);
+    assert_int_equal(stats()->refused[TALLY_WRONG_DATASET], 2);
+    assert_held(100, 5);
+    assert_int_equal(world_info(&world).lag, 0);
+}
+
+static void test_mirror_is_short_of_memory(void **state)
+{
+    (void)state;
+    live(5);
+    cut(0, 1);
+    world.mirror.fail = TALLY_NO_MEMORY;
+    world.mirror.fail_count = 1000000;
+    unsigned sends = world.sends;
+    world_publish(&world, 0, 5, 6);
+    for (unsigned i = 0; i < 6000; i++) {
+        if (world.asked) world_answer_now(&world);
+        world_pass(&world, 10);
+    }
+    assert_in_range(world.sends - sends, 5, 30);
+    assert_int_equal(stats()->repairs, 0); // a whole state would not need less
+    world.mirror.fail_count = 0;
+    for (unsigned i = 0; i < 1100; i++) {
+        if (world.asked) world_answer_now(&world);
+        world_pass(&world, 10);
+    }
+    assert_held(100, 6);
+}
+
+// ---------------------------------------------------------------------------------------------------- chunks
+
+static void test_chunks(void **state)
+{
+    (void)state;
+    init(2);
+    cut(0, 5);
+    cut(1, 5);
+    world.servers[0].chunks = world.servers[1].chunks = 10;
+    tally_sync_connected(world.sync, world.now, 0);
+    tally_sync_connected(world.sync, world.now, 1);
+    for (unsigned i = 0; i < 4; i++) {
+        world_answer_now(&world);
+        assert_int_equal(world.ask.cursor.chunk, i + 1);
+        assert_int_equal(world.asked_server, 0);
+        assert_held(0, 0);
+        assert_state(TALLY_SYNC_CATCHING_UP);
+    }
+    // Published meanwhile: held until the whole state is there.
+    cut(0, 1);
+    cut(1, 1);
+    world_publish(&world, 0, 5, 6);
+    // The server goes away: the other one continues where it stopped.
+    tally_sync_answer_failed(world.sync, world.now, 0, world.request, TALLY_UNREACHABLE);
+    tally_sync_disconnected(world.sync, world.now, 0);
+    world_pass(&world, 200);
+    assert_int_equal(world.asked_server, 1);
+    assert_true(world.ask.has_cursor);
+    assert_int_equal(world.ask.cursor.chunk, 4);
+    for (unsigned i = 4; i < 10; i++) world_answer_now(&world);
+    assert_held(100, 6);
+    assert_int_equal(stats()->chunks, 9);
+    assert_int_equal(world.rebases, 1);
+    assert_int_equal(world.deltas, 1);
+    assert_state(TALLY_SYNC_LIVE);
+    assert_int_equal(world.last[TALLY_SYNC_EVENT_CATCH_UP].count, 10);
+}
+
+static void test_chunks_gone(void **state)
+{
+    (void)state;
+    init(1);
+    cut(0, 5);
+    world.servers[0].chunks = 3;
+    tally_sync_connected(world.sync, world.now, 0);
+    world_answer_now(&world);
+    cut(0, 100);
+    world_answer_now(&world); // GONE
+    assert_int_equal(stats()->restarts, 1);
+    assert_int_equal(world.mirror.abandons, 1);
+    assert_false(world.asked); // not at once
+    world_pass(&world, 200);
+    assert_true(world.asked);
+    assert_false(world.ask.has_cursor);
+    for (unsigned i = 0; i < 3; i++) world_answer_now(&world);
+    assert_held(100, 105);
+    assert_state(TALLY_SYNC_LIVE);
+}
+
+static void test_chunks_given_up(void **state)
+{
+    (void)state;
+    init(1);
+    cut(0, 5);
+    world.servers[0].chunks = 3;
+    tally_sync_connected(world.sync, world.now, 0);
+    world_answer_now(&world);
+    for (unsigned i = 0; i < 3; i++) {
+        while (!world.asked) world_pass(&world, 10);
+        assert_true(world.ask.has_cursor);
+        world.asked = false;
+        world_pass(&world, 5000); // no answer
+    }
+    assert_int_equal(stats()->requests_timed_out, 3);
+    while (!world.asked) world_pass(&world, 10);
+    assert_false(world.ask.has_cursor);
+}
+
+// ----------------------------------------------------------------------------------------------------
+// back-off, several servers
+
+static void test_back_off(void **state)
+{
+    (void)state;
+    init(2);
+    tally_sync_connected(world.sync, world.now, 0);
+    tally_sync_connected(world.sync, world.now, 1);
+    uint64_t last = world.now.monotonic_ms;
+    uint32_t server = 0;
+    uint64_t most = 0;
+    for (unsigned i = 0; i < 12; i++) {
+        assert_true(world.asked);
+        assert_int_equal(world.asked_server, server);
+        server = !server;
+        world.asked = false;
+        tally_sync_answer_failed(world.sync, world.now, world.asked_server, world.request, TALLY_UNREACHABLE);
+        assert_false(world.asked);
+        last = world.now.monotonic_ms;
+        uint64_t due = tally_sync_due(world.sync);
+        assert_true(due > last);
+        uint64_t full = 100ull << i > 10000 ? 10000 : 100ull << i;
+        assert_in_range(due - last, full / 2, full);
+        if (due - last > most) most = due - last;
+        world_pass(&world, due - last - 1);
+        assert_false(world.asked);
+        world_pass(&world, 1);
+    }
+    assert_true(most > 5000);
+    assert_int_equal(world.events[TALLY_SYNC_EVENT_REQUEST_FAILED], 12);
+}
+
+static void test_send_fails(void **state)
+{
+    (void)state;
+    init(1);
+    world.send_status = TALLY_BUSY;
+    tally_sync_connected(world.sync, world.now, 0);
+    for (unsigned i = 0; i < 6000; i++) world_pass(&world, 10);
+    assert_in_range(world.sends, 6, 30);
+    assert_int_equal(stats()->requests_failed, world.sends);
+}
+
+static void test_late_answer(void **state)
+{
+    (void)state;
+    init(1);
+    cut(0, 5);
+    tally_sync_connected(world.sync, world.now, 0);
+    uint64_t first = world.request;
+    struct world_blob answer = world_answer(&world.servers[0], &world.ask);
+    world_pass(&world, 5000);
+    world_pass(&world, 200);
+    assert_int_equal(world.sends, 2);
+    tally_sync_answer(world.sync, world.now, 0, first, world_bytes(answer));
+    assert_held(0, 0);
+    assert_int_equal(stats()->answers_late, 1);
+    tally_sync_answer(world.sync, world.now, 0, world.request, world_bytes(answer));
+    assert_held(100, 5);
+    free(answer.data);
+}
+
+static void test_two_servers_tell_the_same(void **state)
+{
+    (void)state;
+    init(2);
+    cut(0, 5);
+    cut(1, 5);
+    tally_sync_connected(world.sync, world.now, 0);
+    world_answer_now(&world);
+    assert_state(TALLY_SYNC_LIVE);
+    tally_sync_connected(world.sync, world.now, 1);
+    assert_state(TALLY_SYNC_LIVE); // asking the second one does not make the first one's word worse
+    world_answer_now(&world);
+    cut(0, 1);
+    cut(1, 1);
+    world_publish(&world, 0, 5, 6);
+    world_publish(&world, 1, 5, 6);
+    assert_held(100, 6);
+    assert_int_equal(stats()->frames_old, 1);
+    // The first is slow: the second leads, then the first one dies in the middle of a gap.
+    cut(1, 3);
+    world_publish(&world, 1, 8, 9);
+    assert_true(world.asked);
+    assert_int_equal(world.asked_server, 1); // the one that is known to have more
+    world_answer_now(&world);
+    assert_held(100, 9);
+}
+
+static void test_epochs(void **state)
+{
+    (void)state;
+    init(2);
+    cut(0, 50);
+    tally_sync_connected(world.sync, world.now, 0);
+    world_answer_now(&world);
+    assert_held(100, 50);
+    // A server of a lower epoch is of no interest, however many versions it has.
+    world.servers[1].epoch = 99;
+    cut(1, 200);
+    tally_sync_connected(world.sync, world.now, 1);
+    world_answer_now(&world);
+    world_message(&world, 1, world_heartbeat(&world.servers[1], world.now.unix_ms));
+    world_publish(&world, 1, 198, 199);
+    world_pass(&world, 4000);
+    assert_held(100, 50);
+    assert_state(TALLY_SYNC_LIVE);
+    assert_int_equal(stats()->frames_lower_epoch, 1);
+    assert_int_equal(world.events[TALLY_SYNC_EVENT_LOWER_EPOCH], 1);
+    assert_int_equal(world.sends, 2);
+    // A greater epoch wins, even with fewer versions: that server lost its data and began anew.
+    tally_sync_disconnected(world.sync, world.now, 0);
+    world_server_init(&world.servers[0], 101);
+    tally_sync_connected(world.sync, world.now, 0);
+    world_answer_now(&world);
+    assert_held(100, 50); // it has nothing yet
+    cut(0, 2);
+    world_publish(&world, 0, 1, 2);
+    assert_held(100, 50);
+    world_answer_now(&world);
+    assert_held(101, 2);
+    assert_int_equal(world.last[TALLY_SYNC_EVENT_EPOCH].epoch, 101);
+    cut(0, 1);
+    world_publish(&world, 0, 2, 3);
+    assert_held(101, 3);
+    assert_state(TALLY_SYNC_LIVE);
+}
+
+static void test_frame_ahead_of_a_new_epoch(void **state)
+{
+    (void)state;
+    live(5);
+    world_server_init(&world.servers[0], 200);
+    cut(0, 3);
+    world_publish(&world, 0, 2, 3);
+    struct world_blob answer = world_answer(&world.servers[0], &world.ask);
+    cut(0, 1);
+    world_publish(&world, 0, 3, 4);
+    world.asked = false;
+    tally_sync_answer(world.sync, world.now, 0, world.request, world_bytes(answer));
+    free(answer.data);
+    assert_held(200, 4);
+    assert_state(TALLY_SYNC_LIVE);
+}
+
+// ---------------------------------------------------------------------------------------------------- memory
+
+static void test_nth_allocation_fails(void **state)
+{
+    (void)state;
+    for (size_t n = 1;; n++) {
+        world = (struct world){.now = {1000, 1700000000000}};
+        struct tally_sync_options options = {
+            .dataset = test_text("main"), .servers = 1, .random = 7, .early_frames_max = 16};
+        test_alloc_init(&world.memory);
+        world.memory.fail_at = n;
+        world_server_init(&world.servers[0], 100);
+        enum tally_status status =
+            tally_sync_create(&options, &world_ops, &world, &world.memory.alloc, &world.sync);
+        if (status != TALLY_OK) {
+            assert_int_equal(status, TALLY_NO_MEMORY);
+            assert_int_equal(world.memory.blocks, 0);
+            continue;
+        }
+        cut(0, 5);
+        tally_sync_connected(world.sync, world.now, 0);
+        for (unsigned round = 0; round < 40; round++) {
+            if (world.asked) world_answer_now(&world);
+            if (round < 10) {
+                cut(0, 2);
+                world_publish(&world, 0, world.servers[0].version - 1, world.servers[0].version);
+                world_message(&world, 0, world_heartbeat(&world.servers[0], world.now.unix_ms));
+            }
+            world_pass(&world, 500);
+        }
+        assert_held(100, world.servers[0].version);
+        bool all = world.memory.requests < n;
+        tally_sync_destroy(&world.sync);
+        assert_int_equal(world.memory.blocks, 0);
+        if (all) {
+            assert_true(n > 20);
+            return;
+        }
+    }
+}
+
+static void test_wrong_options(void **state)
+{
+    (void)state;
+    struct tally_sync_options options = {.dataset = test_text("main"), .servers = TALLY_SYNC_SERVERS_MAX + 1};
+    test_alloc_init(&world.memory);
+    struct tally_sync *sync = NULL;
+    assert_int_equal(tally_sync_create(&options, &world_ops, &world, &world.memory.alloc, &sync),
+                     TALLY_INVALID);
+    options.servers = 0;
+    assert_int_equal(tally_sync_create(&options, &world_ops, &world, &world.memory.alloc, &sync),
+                     TALLY_INVALID);
+    options.servers = 1;
+    options.dataset = test_text("Not A Name");
+    assert_int_equal(tally_sync_create(&options, &world_ops, &world, &world.memory.alloc, &sync),
+                     TALLY_INVALID);
+    assert_null(sync);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(test_cold_to_live, teardown),
+        cmocka_unit_test_teardown(test_empty_server, teardown),
+        cmocka_unit_test_teardown(test_boot, teardown),
+        cmocka_unit_test_teardown(test_boot_with_half_a_whole_state, teardown),
+        cmocka_unit_test_teardown(test_gap, teardown),
+        cmocka_unit_test_teardown(test_gap_filled_by_answer, teardown),
+        cmocka_unit_test_teardown(test_early_frames_are_bounded, teardown),
+        cmocka_unit_test_teardown(test_early_bytes_are_bounded, teardown),
+        cmocka_unit_test_teardown(test_heartbeat, teardown),
+        cmocka_unit_test_teardown(test_stale_after_disconnect, teardown),
+        cmocka_unit_test_teardown(test_digest_mismatch, teardown),
+        cmocka_unit_test_teardown(test_heartbeat_with_another_digest, teardown),
+        cmocka_unit_test_teardown(test_no_hot_loop, teardown),
+        cmocka_unit_test_teardown(test_garbage, teardown),
+        cmocka_unit_test_teardown(test_wrong_dataset, teardown),
+        cmocka_unit_test_teardown(test_mirror_is_short_of_memory, teardown),
+        cmocka_unit_test_teardown(test_chunks, teardown),
+        cmocka_unit_test_teardown(test_chunks_gone, teardown),
+        cmocka_unit_test_teardown(test_chunks_given_up, teardown),
+        cmocka_unit_test_teardown(test_back_off, teardown),
+        cmocka_unit_test_teardown(test_send_fails, teardown),
+        cmocka_unit_test_teardown(test_late_answer, teardown),
+        cmocka_unit_test_teardown(test_two_servers_tell_the_same, teardown),
+        cmocka_unit_test_teardown(test_epochs, teardown),
+        cmocka_unit_test_teardown(test_frame_ahead_of_a_new_epoch, teardown),
+        cmocka_unit_test(test_nth_allocation_fails),
+        cmocka_unit_test(test_wrong_options),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
