@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Reads the text vectors of proto/vectors/ (its README.md says what is in them) and the files that they name.
-// The folder is the compile definition TALLY_VECTORS. Aborts with a message when a file is missing or
+// The compile definition TALLY_SOURCE_DIR says where. Aborts with a message when a file is missing or
 // malformed: it is our own.
 #ifndef TALLY_TEST_VECTORS_H
 #define TALLY_TEST_VECTORS_H
@@ -32,7 +32,7 @@ _Noreturn static inline void test_vectors_die(const char *name, int line, const 
 static inline uint8_t *test_vector_file(const char *name, size_t *out_size)
 {
     char path[1024];
-    snprintf(path, sizeof path, "%s/%s", TALLY_VECTORS, name);
+    snprintf(path, sizeof path, TALLY_SOURCE_DIR "/proto/vectors/%s", name);
     FILE *file = fopen(path, "rb");
     if (!file) test_vectors_die(path, 0, "cannot open");
     fseek(file, 0, SEEK_END);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "../support/build.h"
-#include "../support/cmocka.h"
+#include "../support/with_cmocka.h"
 #include "../support/random.h"
 
 #include <tallycast/limits.h>

@@ -6,7 +6,7 @@
 // state in the server's tests; chunks and readers in the mirror's; control messages, answers and queries in
 // test_messages.c; HTTP sizes in the rim's.
 #include "../support/build.h"
-#include "../support/cmocka.h"
+#include "../support/with_cmocka.h"
 
 #include <tallycast/limits.h>
 

@@ -3,7 +3,7 @@
 // The vectors of proto/vectors/ against the codecs and against the native mirror. test_siphash.c and
 // test_digest.c hold the rest.
 #include "../support/build.h"
-#include "../support/cmocka.h"
+#include "../support/with_cmocka.h"
 #include "../support/vectors.h"
 
 #include <sys/mman.h>

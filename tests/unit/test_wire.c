@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../support/cmocka.h"
+#include "../support/with_cmocka.h"
 #include "../support/memory.h"
 #include "../support/random.h"
 
