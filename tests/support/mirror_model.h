@@ -19,6 +19,7 @@ struct test_memory {
     void *block;
     size_t grows;    // made so far
     size_t fail_at;  // refuse the one with this number (1, 2 ...) and all after it; 0: none
+    size_t step_max; // refuse to grow by more at a time; 0: any
 };
 
 static inline bool test_memory_grow(struct tally_memory *memory, size_t size_min)
@@ -26,6 +27,7 @@ static inline bool test_memory_grow(struct tally_memory *memory, size_t size_min
     struct test_memory *test = (struct test_memory *)memory;
     test->grows++;
     if ((test->fail_at && test->grows >= test->fail_at) || size_min > memory->size_max) return false;
+    if (test->step_max && size_min - memory->size > test->step_max) return false;
     memory->size = size_min;
     return true;
 }
