@@ -41,8 +41,7 @@ enum tally_status tally_status_from_nng(int nng_error)
 static bool starts(const char *text, const char *with) { return strncmp(text, with, strlen(with)) == 0; }
 static bool is_tls(const char *url) { return starts(url, "tls+tcp"); }
 
-static enum tally_status url_wrong(const char *setting, const char *url, const char *what,
-                                   struct tally_reason *reason)
+static enum tally_status url_wrong(const char *setting, const char *url, const char *what, struct tally_reason *reason)
 {
     tally_reason_set(reason, "--%s \"%s\": %s", setting, url, what);
     return TALLY_INVALID;
@@ -71,33 +70,28 @@ enum tally_status tally_endpoint_check(const char *setting, const char *url, con
     const char *what;
     if (strlen(url) >= TALLY_URL_BYTES_MAX - 8) return url_wrong(setting, url, "too long", out_reason);
     for (const char *p = url; *p; p++)
-        if (*p <= ' ' || *p >= 0x7f)
-            return url_wrong(setting, url, "a character that no URL has", out_reason);
+        if (*p <= ' ' || *p >= 0x7f) return url_wrong(setting, url, "a character that no URL has", out_reason);
     if (starts(url, "ipc:///")) {
-        if (strlen(url + 6) > 100)
-            return url_wrong(setting, url, "the path is longer than 100 bytes", out_reason);
+        if (strlen(url + 6) > 100) return url_wrong(setting, url, "the path is longer than 100 bytes", out_reason);
         return TALLY_OK;
     }
     if (starts(url, "inproc://") && url[9]) return TALLY_OK;
     bool secure = is_tls(url);
     if (!secure && !starts(url, "tcp://"))
-        return url_wrong(setting, url, "expected tcp://HOST:PORT, tls+tcp://HOST:PORT or ipc:///PATH",
-                         out_reason);
+        return url_wrong(setting, url, "expected tcp://HOST:PORT, tls+tcp://HOST:PORT or ipc:///PATH", out_reason);
     const char *rest = strstr(url, "://");
     if (!rest) return url_wrong(setting, url, "expected tls+tcp://HOST:PORT", out_reason);
     if ((what = host_port_wrong(rest + 3))) return url_wrong(setting, url, what, out_reason);
     if (!secure) return TALLY_OK;
     if (!tls) return url_wrong(setting, url, "TLS needs --tls-ca, or --tls-cert and --tls-key", out_reason);
-    if (!tls->cert != !tls->key)
-        return url_wrong(setting, url, "--tls-cert and --tls-key belong together", out_reason);
+    if (!tls->cert != !tls->key) return url_wrong(setting, url, "--tls-cert and --tls-key belong together", out_reason);
     return TALLY_OK;
 }
 
 // ----------------------------------------------------------------------------------------------------
 // listening
 
-static enum tally_status failed_at(const char *setting, const char *url, int failed,
-                                   struct tally_reason *reason)
+static enum tally_status failed_at(const char *setting, const char *url, int failed, struct tally_reason *reason)
 {
     const char *what = failed == NNG_EADDRINUSE   ? "the address is in use by another process"
                        : failed == NNG_EADDRINVAL ? "this machine has no such address"
@@ -119,8 +113,8 @@ static void bound_url(nng_listener listener, const char *url, char out_url[TALLY
 }
 
 enum tally_status tally_endpoint_listen(nng_socket socket, const char *setting, const char *url,
-                                        const struct tally_endpoint_options *options,
-                                        char out_url[TALLY_URL_BYTES_MAX], struct tally_reason *out_reason)
+                                        const struct tally_endpoint_options *options, char out_url[TALLY_URL_BYTES_MAX],
+                                        struct tally_reason *out_reason)
 {
     nng_listener listener;
     char url_bound[TALLY_URL_BYTES_MAX];
@@ -160,8 +154,7 @@ enum tally_status tally_endpoint_dial(nng_socket socket, const char *setting, co
     if (status) return status;
     if (is_tls(url) && !options->tls->ca)
         return url_wrong(setting, url,
-                         "dialing with TLS needs --tls-ca, which the server's certificate is checked with",
-                         out_reason);
+                         "dialing with TLS needs --tls-ca, which the server's certificate is checked with", out_reason);
     const char *colon = strrchr(url, ':');
     if (strstr(url, "tcp://") && strcmp(colon, ":0") == 0)
         return url_wrong(setting, url, "port 0 cannot be dialed", out_reason);
@@ -179,8 +172,7 @@ enum tally_status tally_endpoint_dial(nng_socket socket, const char *setting, co
         nng_tls_config_free(config);
         if (failed) return failed_at(setting, url, failed, out_reason);
     }
-    if ((failed = nng_dialer_start(dialer, NNG_FLAG_NONBLOCK)))
-        return failed_at(setting, url, failed, out_reason);
+    if ((failed = nng_dialer_start(dialer, NNG_FLAG_NONBLOCK))) return failed_at(setting, url, failed, out_reason);
     if (out_dialer) *out_dialer = dialer;
     return TALLY_OK;
 }

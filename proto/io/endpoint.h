@@ -37,8 +37,7 @@ struct tally_endpoint_options {
 enum tally_status tally_status_from_nng(int nng_error);
 
 // TALLY_OK, or TALLY_INVALID with the reason.
-TALLY_CHECKED enum tally_status tally_endpoint_check(const char *setting, const char *url,
-                                                     const struct tally_tls *tls,
+TALLY_CHECKED enum tally_status tally_endpoint_check(const char *setting, const char *url, const struct tally_tls *tls,
                                                      struct tally_reason *out_reason);
 
 // `setting` is the name for messages ("ingest"). Listens on `url` and logs event=listening endpoint=SETTING

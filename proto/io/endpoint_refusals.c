@@ -51,8 +51,7 @@ static void listener_report(nng_stat *listener)
         uint64_t count = stat ? nng_stat_value(stat) : 0;
         if (count > before->counts[i])
             tally_warn("peer_refused", tally_log_str("url", url ? nng_stat_string(url) : ""),
-                       tally_log_str("reason", counters[i].reason),
-                       tally_log_u64("count", count - before->counts[i]));
+                       tally_log_str("reason", counters[i].reason), tally_log_u64("count", count - before->counts[i]));
         before->counts[i] = count;
     }
 }

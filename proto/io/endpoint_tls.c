@@ -27,8 +27,7 @@ static char *pem_read(const char *setting, const char *path, struct tally_reason
 }
 
 enum tally_status endpoint_tls_config(const struct tally_tls *tls, nng_tls_mode mode, const char *setting,
-                                      const char *url, nng_tls_config **out_config,
-                                      struct tally_reason *out_reason)
+                                      const char *url, nng_tls_config **out_config, struct tally_reason *out_reason)
 {
     nng_tls_config *config = NULL;
     char *cert = NULL, *key = NULL, *ca = NULL;
@@ -42,8 +41,7 @@ enum tally_status endpoint_tls_config(const struct tally_tls *tls, nng_tls_mode 
         if (!(ca = pem_read("tls-ca", tls->ca, out_reason))) goto end;
         if ((failed = nng_tls_config_ca_chain(config, ca, NULL)) ||
             (failed = nng_tls_config_auth_mode(config, NNG_TLS_AUTH_MODE_REQUIRED))) {
-            tally_reason_set(out_reason, "--tls-ca %s: no certificates in it (%s)", tls->ca,
-                             nng_strerror(failed));
+            tally_reason_set(out_reason, "--tls-ca %s: no certificates in it (%s)", tls->ca, nng_strerror(failed));
             goto end;
         }
     }
@@ -51,8 +49,8 @@ enum tally_status endpoint_tls_config(const struct tally_tls *tls, nng_tls_mode 
         if (!(cert = pem_read("tls-cert", tls->cert, out_reason))) goto end;
         if (!(key = pem_read("tls-key", tls->key, out_reason))) goto end;
         if ((failed = nng_tls_config_own_cert(config, cert, key, NULL))) {
-            tally_reason_set(out_reason, "--tls-cert %s --tls-key %s: no certificate and its key (%s)",
-                             tls->cert, tls->key, nng_strerror(failed));
+            tally_reason_set(out_reason, "--tls-cert %s --tls-key %s: no certificate and its key (%s)", tls->cert,
+                             tls->key, nng_strerror(failed));
             goto end;
         }
     }

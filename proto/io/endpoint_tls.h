@@ -7,9 +7,8 @@
 
 // A configuration from PEM files, to be freed with nng_tls_config_free (NNG holds its own reference once it
 // is set). TALLY_INVALID names the file.
-TALLY_CHECKED enum tally_status endpoint_tls_config(const struct tally_tls *tls, nng_tls_mode mode,
-                                                    const char *setting, const char *url,
-                                                    nng_tls_config **out_config,
+TALLY_CHECKED enum tally_status endpoint_tls_config(const struct tally_tls *tls, nng_tls_mode mode, const char *setting,
+                                                    const char *url, nng_tls_config **out_config,
                                                     struct tally_reason *out_reason);
 
 #endif

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The HTTP face of server and edge: the reads of one dataset over libwebsockets. docs/protocol.md lists the
-// paths.
+// The HTTP face of server and edge: the reads of one dataset over HTTP/1.1. docs/protocol.md lists the paths.
 //
-// N threads, each with its own lws context, event loop, listening socket (SO_REUSEPORT shares the port
-// between them) and reader of the source; a request lives on one thread from its first byte to its last. What
-// it reads comes from a table of functions, so that the server's native mirror and the edge's WASM mirror
-// plug in alike.
+// N threads, each with its own libuv loop, listening socket (SO_REUSEPORT shares the port between them) and reader of the source; a
+// connection lives on one thread. What it reads comes from a table of functions, so that the server's native mirror and the edge's
+// WASM mirror plug in alike. Requests are parsed by http_parser: libwebsockets' own HTTP server collapses "//" and ".." and refuses
+// %00 in a path, which are bytes of a key here. A WebSocket of /v1/stream can be handed to libwebsockets with its socket and what was read.
 //
-// Limits: sizes as in limits.h; connections_max connections in all (further ones are closed at once); a
-// request that has not arrived within request_timeout_ms, and an answer of which nothing moved for
-// write_timeout_ms, ends its connection; an idle connection ends after idle_timeout_ms. An answer holds at
-// most TALLY_CHUNK_BYTES_MAX bytes and the view it reads, whatever the reader's pace.
+// Limits: sizes as in limits.h, heads to 16 KiB; connections_max connections in all (further ones are closed at once). A request that
+// has not arrived within request_timeout_ms, and an answer of which nothing moved for write_timeout_ms, ends its connection; an idle
+// connection ends after idle_timeout_ms. A whole state holds one chunk in memory and the view it reads, whatever the client's pace, for at most
+// snapshot_timeout_ms.
 #ifndef TALLYCAST_IO_HTTP_H
 #define TALLYCAST_IO_HTTP_H
 
@@ -56,13 +55,11 @@ struct tally_http_source {
     // By name, of one view; fills all of out_values and out_found. TALLY_NOT_FOUND for an unknown table.
     // count <= TALLY_QUERY_KEYS_MAX.
     enum tally_status (*get_many)(void *reader, const struct tally_http_view *view, struct tally_bytes table,
-                                  const struct tally_bytes *keys, size_t count, int64_t *out_values,
-                                  bool *out_found);
+                                  const struct tally_bytes *keys, size_t count, int64_t *out_values, bool *out_found);
     // The next chunk of the whole state, a sealed frame, as tally_view_write_chunk; `out` holds
     // TALLY_CHUNK_BYTES_MAX.
-    enum tally_status (*write_chunk)(void *reader, const struct tally_http_view *view,
-                                     struct tally_cursor *cursor, uint32_t *chunk, uint8_t *out,
-                                     size_t *out_bytes, bool *out_more);
+    enum tally_status (*write_chunk)(void *reader, const struct tally_http_view *view, struct tally_cursor *cursor,
+                                     uint32_t *chunk, uint8_t *out, size_t *out_bytes, bool *out_more);
 
     // Any thread. Strings stay valid as long as the source.
     void (*state)(void *ctx, struct tally_http_state *out_state);
@@ -76,12 +73,15 @@ struct tally_http_source {
 };
 
 struct tally_http_options {
-    const char *listen;       // "HOST:PORT", "[::1]:PORT"; port 0: the system chooses
-    unsigned threads;         // 1 to TALLY_HTTP_THREADS_MAX
-    unsigned connections_max; // 0: 1024
-    unsigned request_timeout_ms, write_timeout_ms,
-        idle_timeout_ms;    // 0: 5000, 10000, 60000; rounded up to seconds
-    unsigned snapshots_max; // whole states on their way at once, 0: 8; more: 503
+    const char *listen; // "HOST:PORT", "[::1]:PORT"; port 0: the system chooses
+    unsigned threads;   // 1 to TALLY_HTTP_THREADS_MAX
+    // 0 takes the default.
+    unsigned connections_max;     // 1024
+    unsigned request_timeout_ms;  // 10000
+    unsigned write_timeout_ms;    // 10000
+    unsigned idle_timeout_ms;     // 60000
+    unsigned snapshots_max;       // 8: whole states on their way at once; more are answered with 503
+    unsigned snapshot_timeout_ms; // 120000
 };
 
 #define TALLY_HTTP_THREADS_MAX 32u
@@ -96,8 +96,7 @@ TALLY_CHECKED enum tally_status tally_http_check(const char *setting, const char
 // options and source (source->ctx must outlive it). TALLY_INVALID, TALLY_IN_USE, TALLY_UNREACHABLE,
 // TALLY_FULL, TALLY_NO_MEMORY, TALLY_IO. One a process.
 TALLY_CHECKED enum tally_status tally_http_start(const struct tally_http_options *options,
-                                                 const struct tally_http_source *source,
-                                                 struct tally_http **out_http,
+                                                 const struct tally_http_source *source, struct tally_http **out_http,
                                                  struct tally_reason *out_reason);
 
 const char *tally_http_url(const struct tally_http *http); // "http://127.0.0.1:8090"

@@ -129,8 +129,8 @@ void tally_json_base64(struct tally_json *json, const char *name, struct tally_b
         uint32_t three = (uint32_t)value.data[at] << 16;
         if (left > 1) three |= (uint32_t)value.data[at + 1] << 8;
         if (left > 2) three |= value.data[at + 2];
-        char text[4] = {digits[three >> 18], digits[three >> 12 & 63],
-                        left > 1 ? digits[three >> 6 & 63] : '=', left > 2 ? digits[three & 63] : '='};
+        char text[4] = {digits[three >> 18], digits[three >> 12 & 63], left > 1 ? digits[three >> 6 & 63] : '=',
+                        left > 2 ? digits[three & 63] : '='};
         tally_write_raw(json->out, text, sizeof text);
     }
     put(json, "\"");

@@ -13,10 +13,7 @@ struct tally_json {
     bool comma; // the next member or element needs one before it
 };
 
-static inline struct tally_json tally_json(struct tally_writer *out)
-{
-    return (struct tally_json){.out = out};
-}
+static inline struct tally_json tally_json(struct tally_writer *out) { return (struct tally_json){.out = out}; }
 
 // `name` null: an element of an array, or the top.
 void tally_json_object_begin(struct tally_json *json, const char *name);

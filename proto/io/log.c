@@ -72,8 +72,8 @@ void tally_log_write(enum tally_log_level level, const char *event, const struct
 
     struct tally_writer out = tally_writer_fixed(line, sizeof line - TAIL_BYTES);
     (void)snprintf(head, sizeof head,
-                   log_format == TALLY_LOG_JSON ? "{\"time\":\"%s\",\"level\":\"%s\"" : "time=%s level=%s",
-                   when, levels[level]);
+                   log_format == TALLY_LOG_JSON ? "{\"time\":\"%s\",\"level\":\"%s\"" : "time=%s level=%s", when,
+                   levels[level]);
     tally_write_raw(&out, head, strlen(head));
     struct tally_log_field named = {.name = "event", .type = TALLY_LOG_TEXT, .text = text(event)};
     write_field(&out, &named);

@@ -67,12 +67,11 @@ static inline struct tally_log_field tally_log_status(enum tally_status status)
 // `fields` ends with one whose type is TALLY_LOG_END.
 void tally_log_write(enum tally_log_level level, const char *event, const struct tally_log_field *fields);
 
-#define tally_log(level, event, ...)                                                                         \
-    do {                                                                                                     \
-        if (tally_log_enabled(level))                                                                        \
-            tally_log_write(                                                                                 \
-                (level), (event),                                                                            \
-                (const struct tally_log_field[]){__VA_ARGS__ __VA_OPT__(, ){.type = TALLY_LOG_END}});        \
+#define tally_log(level, event, ...)                                                                                   \
+    do {                                                                                                               \
+        if (tally_log_enabled(level))                                                                                  \
+            tally_log_write((level), (event),                                                                          \
+                            (const struct tally_log_field[]){__VA_ARGS__ __VA_OPT__(, ){.type = TALLY_LOG_END}});      \
     } while (0)
 
 #define tally_debug(event, ...) tally_log(TALLY_LOG_DEBUG, event __VA_OPT__(, ) __VA_ARGS__)

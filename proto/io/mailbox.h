@@ -28,8 +28,7 @@ struct tally_mailbox {
 // `receive` is called on the loop's thread, once for each item, in the order they were put. The caller's
 // storage, which must stay until the close callback of `async` (tally_mailbox_close) ran.
 TALLY_CHECKED enum tally_status tally_mailbox_open(struct tally_mailbox *mailbox, uv_loop_t *loop,
-                                                   void (*receive)(void *ctx, struct tally_mail *mail),
-                                                   void *ctx);
+                                                   void (*receive)(void *ctx, struct tally_mail *mail), void *ctx);
 // Thread: any, until close.
 void tally_mailbox_put(struct tally_mailbox *mailbox, struct tally_mail *mail);
 // Thread: the loop's. Items still queued are handed over first.

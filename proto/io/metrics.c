@@ -16,11 +16,9 @@ __attribute__((format(printf, 2, 3))) static void print(struct tally_writer *out
     if (size > 0) tally_write_raw(out, text, (size_t)size < sizeof text ? (size_t)size : sizeof text - 1);
 }
 
-void tally_metric_head(struct tally_writer *out, const char *name, enum tally_metric_type type,
-                       const char *help)
+void tally_metric_head(struct tally_writer *out, const char *name, enum tally_metric_type type, const char *help)
 {
-    print(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name,
-          type == TALLY_METRIC_COUNTER ? "counter" : "gauge");
+    print(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type == TALLY_METRIC_COUNTER ? "counter" : "gauge");
 }
 
 static void series(struct tally_writer *out, const char *name, const char *label, const char *label_value)
@@ -35,22 +33,22 @@ static void series(struct tally_writer *out, const char *name, const char *label
     print(out, "\"}");
 }
 
-void tally_metric_sample(struct tally_writer *out, const char *name, const char *label,
-                         const char *label_value, uint64_t value)
+void tally_metric_sample(struct tally_writer *out, const char *name, const char *label, const char *label_value,
+                         uint64_t value)
 {
     series(out, name, label, label_value);
     print(out, " %" PRIu64 "\n", value);
 }
 
-void tally_metric_sample_seconds(struct tally_writer *out, const char *name, const char *label,
-                                 const char *label_value, uint64_t nanoseconds)
+void tally_metric_sample_seconds(struct tally_writer *out, const char *name, const char *label, const char *label_value,
+                                 uint64_t nanoseconds)
 {
     series(out, name, label, label_value);
     print(out, " %" PRIu64 ".%09" PRIu64 "\n", nanoseconds / 1000000000u, nanoseconds % 1000000000u);
 }
 
-void tally_metric_one(struct tally_writer *out, const char *name, enum tally_metric_type type,
-                      const char *help, uint64_t value)
+void tally_metric_one(struct tally_writer *out, const char *name, enum tally_metric_type type, const char *help,
+                      uint64_t value)
 {
     tally_metric_head(out, name, type, help);
     tally_metric_sample(out, name, NULL, NULL, value);
@@ -67,17 +65,14 @@ void tally_metrics_mirror(struct tally_writer *out, const struct tally_mirror_st
     tally_metric_sample(out, "tally_mirror_reads_total", "result", "hit", stats->hits);
     tally_metric_sample(out, "tally_mirror_reads_total", "result", "miss", stats->misses);
     tally_metric_one(out, "tally_mirror_applies_total", counter, "Frames and chunks taken.", stats->applies);
-    tally_metric_one(out, "tally_mirror_refused_total", counter, "Frames and chunks refused.",
-                     stats->refused);
-    tally_metric_one(out, "tally_mirror_swaps_total", counter, "Versions published to readers.",
-                     stats->swaps);
+    tally_metric_one(out, "tally_mirror_refused_total", counter, "Frames and chunks refused.", stats->refused);
+    tally_metric_one(out, "tally_mirror_swaps_total", counter, "Versions published to readers.", stats->swaps);
     tally_metric_one(out, "tally_mirror_rows_changed_total", counter, "Rows removed, changed or added.",
                      stats->rows_changed);
     tally_metric_one(out, "tally_mirror_retired_bytes", gauge, "Bytes that wait for readers to let go.",
                      stats->retired_bytes);
     tally_metric_one(out, "tally_mirror_used_bytes", gauge, "Bytes in use.", stats->used_bytes);
-    tally_metric_one(out, "tally_mirror_memory_bytes", gauge, "Bytes taken from the host.",
-                     stats->memory_bytes);
+    tally_metric_one(out, "tally_mirror_memory_bytes", gauge, "Bytes taken from the host.", stats->memory_bytes);
     tally_metric_one(out, "tally_mirror_readers", gauge, "Open readers.", stats->readers);
     tally_metric_one(out, "tally_mirror_stalled_readers", gauge, "Readers that hold an earlier version.",
                      stats->stalled_readers);

@@ -11,16 +11,15 @@
 enum tally_metric_type { TALLY_METRIC_COUNTER, TALLY_METRIC_GAUGE };
 
 // "# HELP name help" and "# TYPE name counter".
-void tally_metric_head(struct tally_writer *out, const char *name, enum tally_metric_type type,
-                       const char *help);
+void tally_metric_head(struct tally_writer *out, const char *name, enum tally_metric_type type, const char *help);
 // name{label="value"} number; label null: none.
-void tally_metric_sample(struct tally_writer *out, const char *name, const char *label,
-                         const char *label_value, uint64_t value);
-void tally_metric_sample_seconds(struct tally_writer *out, const char *name, const char *label,
-                                 const char *label_value, uint64_t nanoseconds);
+void tally_metric_sample(struct tally_writer *out, const char *name, const char *label, const char *label_value,
+                         uint64_t value);
+void tally_metric_sample_seconds(struct tally_writer *out, const char *name, const char *label, const char *label_value,
+                                 uint64_t nanoseconds);
 // Head and one sample.
-void tally_metric_one(struct tally_writer *out, const char *name, enum tally_metric_type type,
-                      const char *help, uint64_t value);
+void tally_metric_one(struct tally_writer *out, const char *name, enum tally_metric_type type, const char *help,
+                      uint64_t value);
 
 // tally_mirror_*: what every holder of a mirror tells.
 void tally_metrics_mirror(struct tally_writer *out, const struct tally_mirror_stats *stats,

@@ -11,7 +11,6 @@ struct tally_reason {
     char text[TALLY_REASON_BYTES]; // always NUL-terminated; a longer sentence is cut
 };
 
-__attribute__((format(printf, 2, 3))) void tally_reason_set(struct tally_reason *reason, const char *format,
-                                                            ...);
+__attribute__((format(printf, 2, 3))) void tally_reason_set(struct tally_reason *reason, const char *format, ...);
 
 #endif

@@ -118,8 +118,8 @@ static enum tally_status value_take(struct load *load, size_t index, const char 
             return TALLY_INVALID;
         }
         if (number < setting->min || number > setting->max) {
-            tally_reason_set(load->reason, "%s: \"%s\" is out of range: %" PRIu64 " to %" PRIu64 " %s", where,
-                             value, setting->min, setting->max, setting->unit);
+            tally_reason_set(load->reason, "%s: \"%s\" is out of range: %" PRIu64 " to %" PRIu64 " %s", where, value,
+                             setting->min, setting->max, setting->unit);
             return TALLY_INVALID;
         }
         *(uint64_t *)member = number;
@@ -134,8 +134,7 @@ static enum tally_status value_take(struct load *load, size_t index, const char 
     return TALLY_INVALID;
 }
 
-static bool setting_find(const struct tally_settings_spec *spec, const char *name, size_t size,
-                         size_t *out_index)
+static bool setting_find(const struct tally_settings_spec *spec, const char *name, size_t size, size_t *out_index)
 {
     for (size_t i = 0; i < spec->table_count; i++) {
         if (strlen(spec->table[i].name) != size || memcmp(spec->table[i].name, name, size) != 0) continue;
@@ -157,8 +156,7 @@ static enum tally_status defaults_take(struct load *load)
             if (!load->slots[i].items) return TALLY_NO_MEMORY;
         }
         if (!setting->value_default) continue;
-        enum tally_status status =
-            value_take(load, i, setting->value_default, ORIGIN_DEFAULT, false, setting->name);
+        enum tally_status status = value_take(load, i, setting->value_default, ORIGIN_DEFAULT, false, setting->name);
         if (status) return status;
     }
     return TALLY_OK;
@@ -169,8 +167,7 @@ static enum tally_status file_take(void *ctx, const struct settings_yaml_value *
     struct load *load = ctx;
     size_t index, size = strlen(value->value);
     if (!setting_find(load->spec, value->name, strlen(value->name), &index)) {
-        tally_reason_set(load->reason, "%s:%zu: unknown setting \"%s\"", load->config, value->name_line,
-                         value->name);
+        tally_reason_set(load->reason, "%s:%zu: unknown setting \"%s\"", load->config, value->name_line, value->name);
         return TALLY_INVALID;
     }
     const struct tally_setting *setting = &load->spec->table[index];

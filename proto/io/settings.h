@@ -47,13 +47,13 @@ struct tally_setting {
     const char *help;          // one sentence
 };
 
-#define TALLY_SETTING_TEXT(type, member, name, unit, value, help)                                            \
+#define TALLY_SETTING_TEXT(type, member, name, unit, value, help)                                                      \
     {name, TALLY_SETTING_TYPE_TEXT, unit, value, 0, 0, offsetof(type, member), help}
-#define TALLY_SETTING_LIST(type, member, name, unit, value, count_max, help)                                 \
+#define TALLY_SETTING_LIST(type, member, name, unit, value, count_max, help)                                           \
     {name, TALLY_SETTING_TYPE_LIST, unit, value, 0, count_max, offsetof(type, member), help}
-#define TALLY_SETTING_NUMBER(type, member, name, unit, value, min, max, help)                                \
+#define TALLY_SETTING_NUMBER(type, member, name, unit, value, min, max, help)                                          \
     {name, TALLY_SETTING_TYPE_NUMBER, unit, value, min, max, offsetof(type, member), help}
-#define TALLY_SETTING_CHOICE(type, member, name, words, value, help)                                         \
+#define TALLY_SETTING_CHOICE(type, member, name, words, value, help)                                                   \
     {name, TALLY_SETTING_TYPE_CHOICE, words, value, 0, 0, offsetof(type, member), help}
 
 struct tally_settings_spec {

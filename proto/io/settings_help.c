@@ -9,20 +9,16 @@ static void bounds_print(const struct tally_setting *setting, FILE *out)
     case TALLY_SETTING_TYPE_NUMBER:
         (void)fprintf(out, "%" PRIu64 " to %" PRIu64 " %s", setting->min, setting->max, setting->unit);
         break;
-    case TALLY_SETTING_TYPE_LIST:
-        (void)fprintf(out, "%s, to %" PRIu64 " times", setting->unit, setting->max);
-        break;
+    case TALLY_SETTING_TYPE_LIST: (void)fprintf(out, "%s, to %" PRIu64 " times", setting->unit, setting->max); break;
     default: (void)fprintf(out, "%s", setting->unit); break;
     }
 }
 
 void tally_settings_help(const struct tally_settings_spec *spec, FILE *out)
 {
-    (void)fprintf(out, "%s: %s\n\nusage: %s [--setting value]...\n\n", spec->program, spec->summary,
-                  spec->program);
-    (void)fprintf(
-        out,
-        "  --config FILE\n      YAML file with settings of the names below; a flag wins over the file.\n");
+    (void)fprintf(out, "%s: %s\n\nusage: %s [--setting value]...\n\n", spec->program, spec->summary, spec->program);
+    (void)fprintf(out,
+                  "  --config FILE\n      YAML file with settings of the names below; a flag wins over the file.\n");
     for (size_t i = 0; i < spec->table_count; i++) {
         const struct tally_setting *setting = &spec->table[i];
         const char *unit = setting->type == TALLY_SETTING_TYPE_NUMBER ? "N" : setting->unit;
@@ -44,11 +40,10 @@ void tally_settings_help(const struct tally_settings_spec *spec, FILE *out)
 
 void tally_settings_example(const struct tally_settings_spec *spec, FILE *out)
 {
-    (void)fprintf(
-        out,
-        "# %s: every setting with its default and range. Take away a # to set one; the flag --NAME wins over "
-        "this file.\n",
-        spec->program);
+    (void)fprintf(out,
+                  "# %s: every setting with its default and range. Take away a # to set one; the flag --NAME wins over "
+                  "this file.\n",
+                  spec->program);
     for (size_t i = 0; i < spec->table_count; i++) {
         const struct tally_setting *setting = &spec->table[i];
         (void)fprintf(out, "\n# %s\n# ", setting->help);

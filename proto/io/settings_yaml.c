@@ -83,8 +83,7 @@ static enum tally_status walk_event(struct walk *walk, const yaml_event_t *event
 }
 
 enum tally_status settings_yaml_read(const char *path,
-                                     enum tally_status (*take)(void *ctx,
-                                                               const struct settings_yaml_value *value),
+                                     enum tally_status (*take)(void *ctx, const struct settings_yaml_value *value),
                                      void *ctx, struct tally_reason *out_reason)
 {
     struct walk walk = {.path = path, .take = take, .ctx = ctx, .reason = out_reason};
@@ -109,8 +108,7 @@ enum tally_status settings_yaml_read(const char *path,
     yaml_parser_set_input_file(&parser, file);
     for (bool done = false; !done && status == TALLY_OK;) {
         if (!yaml_parser_parse(&parser, &event)) {
-            status =
-                wrong(&walk, parser.problem_mark.line + 1, parser.problem ? parser.problem : "unreadable");
+            status = wrong(&walk, parser.problem_mark.line + 1, parser.problem ? parser.problem : "unreadable");
             break;
         }
         done = event.type == YAML_STREAM_END_EVENT;

@@ -18,8 +18,9 @@ struct settings_yaml_value {
 
 // Calls `take` for each scalar (each item of a sequence) in order. TALLY_INVALID when the file is no such
 // mapping, when it cannot be read, or what `take` answered; *out_reason says why, naming PATH:LINE.
-TALLY_CHECKED enum tally_status settings_yaml_read(
-    const char *path, enum tally_status (*take)(void *ctx, const struct settings_yaml_value *value),
-    void *ctx, struct tally_reason *out_reason);
+TALLY_CHECKED enum tally_status settings_yaml_read(const char *path,
+                                                   enum tally_status (*take)(void *ctx,
+                                                                             const struct settings_yaml_value *value),
+                                                   void *ctx, struct tally_reason *out_reason);
 
 #endif

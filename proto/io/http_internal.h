@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Inside the HTTP face. A connection is a small state machine on one thread's loop:
+//
+//   IDLE ──first byte──► RECEIVING ──whole request──► ANSWERING ──written──► IDLE (what is left over is parsed next)
+//                            │ refused                   │ whole state: chunk after chunk
+//                            └──────► ANSWERING ──► LINGERING (input is thrown away, so that the answer is not reset) ──► CLOSING
+//
+// While it answers it does not read: a client that sends on waits in its socket. Every state but CLOSING has a deadline.
+#ifndef TALLYCAST_IO_HTTP_INTERNAL_H
+#define TALLYCAST_IO_HTTP_INTERNAL_H
+
+#include <http_parser.h>
+#include <io/http.h>
+#include <io/json.h>
+#include <messages/messages.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uv.h>
+
+#define HTTP_HEAD_BYTES_MAX 16384u
+#define HTTP_READ_BYTES     65536u
+#define HTTP_KEEP_BYTES     65536u // a buffer larger than this is freed after its request
+
+struct http_counters {
+    _Atomic uint64_t answers[6]; // by hundred of the status
+    _Atomic uint64_t bytes_out, timeouts, connections_refused, snapshots, snapshots_broken;
+};
+
+struct http_thread {
+    struct tally_http *http;
+    unsigned number;
+    int socket; // listening; -1 once the loop owns it
+    pthread_t thread;
+    bool started;
+    uv_loop_t loop;
+    uv_tcp_t listener;
+    uv_async_t wake;
+    uv_timer_t sweep;
+    bool stopping;
+    uint64_t stop_deadline_ms;
+    void *reader; // of the source
+    enum tally_status opened;
+    uv_sem_t ready;
+    struct http_connection *connections;
+    struct http_counters counters;
+    uint8_t read_buffer[HTTP_READ_BYTES];
+    uint8_t decoded[TALLY_HTTP_URL_BYTES_MAX + 1]; // a percent-decoded path
+    // Of one POST /v1/get.
+    struct tally_bytes keys[TALLY_QUERY_KEYS_MAX];
+    int64_t values[TALLY_QUERY_KEYS_MAX];
+    bool found[TALLY_QUERY_KEYS_MAX];
+};
+
+struct tally_http {
+    struct tally_http_options options;
+    struct tally_http_source source;
+    char url[320];
+    unsigned threads_count;
+    struct http_thread *threads;
+    _Atomic unsigned connections, snapshots;
+    _Atomic bool stop;
+    _Atomic unsigned stop_grace_ms;
+};
+
+enum http_state {
+    HTTP_STATE_IDLE,
+    HTTP_STATE_RECEIVING,
+    HTTP_STATE_ANSWERING,
+    HTTP_STATE_LINGERING,
+    HTTP_STATE_CLOSING
+};
+
+// A whole state on its way.
+struct http_stream {
+    bool active, more, chunked;
+    struct tally_http_view view;
+    struct tally_cursor cursor;
+    uint32_t chunk;
+    uint64_t deadline_ms;
+    uint8_t *memory; // size line, u32 of the entry, chunk, end of line
+};
+
+struct http_connection {
+    struct http_thread *thread;
+    struct http_connection *next, **link;
+    uv_tcp_t tcp;
+    uv_write_t write;
+    uv_shutdown_t shutdown;
+    http_parser parser;
+    enum http_state state;
+    bool reading, keep_alive, head, expects_continue, header_is_expect;
+    uint64_t deadline_ms;
+    size_t queued_seen; // bytes not yet written when the deadline was set
+    unsigned refused;   // status of a request that is not taken to its end; 0: none
+    uint8_t *rest;      // bytes behind the request, kept while it is answered
+    size_t rest_size;
+    char url[TALLY_HTTP_URL_BYTES_MAX + 1];
+    size_t url_size;
+    struct tally_writer body; // of the request
+    unsigned status;          // of the answer
+    const char *content_type, *allow;
+    struct tally_writer answer; // body of the answer
+    char answer_head[512];
+    struct http_stream stream;
+};
+
+// Thread of all below: the connection's.
+
+// http_connection.c
+void http_connection_accept(struct http_thread *thread);
+void http_connection_close(struct http_connection *connection);
+void http_connection_sweep(struct http_thread *thread);
+void http_connection_send(struct http_connection *connection, const uv_buf_t *buffers, unsigned count);
+void http_connection_answered(struct http_connection *connection);
+
+// http_route.c: looks at the request and fills status and answer, or starts a stream.
+void http_route(struct http_connection *connection);
+
+// http_reads.c: the answers; {"error": message}.
+void http_error(struct http_connection *connection, unsigned status, const char *message);
+void http_get_version(struct http_connection *connection);
+void http_get_tables(struct http_connection *connection);
+void http_get_key(struct http_connection *connection, struct tally_bytes path); // "table/key", still percent-encoded
+void http_post_get(struct http_connection *connection);
+void http_get_metrics(struct http_connection *connection);
+void http_get_readyz(struct http_connection *connection);
+
+// http_snapshot.c
+void http_get_snapshot(struct http_connection *connection);
+void http_snapshot_next(struct http_connection *connection);
+void http_snapshot_end(struct http_connection *connection);
+
+#endif

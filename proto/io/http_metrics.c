@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "http_internal.h"
+
+#include <io/metrics.h>
+
+static uint64_t sum(const struct tally_http *http, size_t offset)
+{
+    uint64_t total = 0;
+    for (unsigned i = 0; i < http->threads_count; i++) {
+        const char *counters = (const char *)&http->threads[i].counters;
+        total +=
+            atomic_load_explicit((const _Atomic uint64_t *)(const void *)(counters + offset), memory_order_relaxed);
+    }
+    return total;
+}
+
+#define SUM(http, member) sum((http), offsetof(struct http_counters, member))
+
+static void http_metrics(struct tally_http *http, struct tally_writer *out)
+{
+    static const char *const hundreds[] = {"0xx", "1xx", "2xx", "3xx", "4xx", "5xx"};
+    tally_metric_head(out, "tally_http_answers_total", TALLY_METRIC_COUNTER, "HTTP answers by status.");
+    for (unsigned i = 2; i < 6; i++)
+        tally_metric_sample(out, "tally_http_answers_total", "status", hundreds[i],
+                            sum(http, offsetof(struct http_counters, answers) + i * sizeof(uint64_t)));
+    tally_metric_one(out, "tally_http_sent_bytes_total", TALLY_METRIC_COUNTER, "Bytes of HTTP answers.",
+                     SUM(http, bytes_out));
+    tally_metric_one(out, "tally_http_timeouts_total", TALLY_METRIC_COUNTER, "Connections ended by a deadline.",
+                     SUM(http, timeouts));
+    tally_metric_one(out, "tally_http_connections_refused_total", TALLY_METRIC_COUNTER,
+                     "Connections over the limit, closed at once.", SUM(http, connections_refused));
+    tally_metric_one(out, "tally_http_connections", TALLY_METRIC_GAUGE, "Open connections.",
+                     atomic_load(&http->connections));
+    tally_metric_one(out, "tally_http_snapshots_total", TALLY_METRIC_COUNTER, "Whole states begun.",
+                     SUM(http, snapshots));
+    tally_metric_one(out, "tally_http_snapshots_broken_total", TALLY_METRIC_COUNTER,
+                     "Whole states not sent to their end.", SUM(http, snapshots_broken));
+    tally_metric_one(out, "tally_http_snapshots", TALLY_METRIC_GAUGE, "Whole states on their way.",
+                     atomic_load(&http->snapshots));
+}
+
+void http_get_metrics(struct http_connection *connection)
+{
+    struct tally_http *http = connection->thread->http;
+    connection->status = 200;
+    connection->content_type = "text/plain; version=0.0.4";
+    http->source.metrics(http->source.ctx, &connection->answer);
+    http_metrics(http, &connection->answer);
+    tally_metrics_process(&connection->answer);
+}
+
+void http_get_readyz(struct http_connection *connection)
+{
+    struct tally_http *http = connection->thread->http;
+    struct tally_reason reason = {{0}};
+    if (!http->source.ready(http->source.ctx, &reason)) {
+        http_error(connection, 503, reason.text);
+        return;
+    }
+    static const char text[] = "{\"ready\":true}\n";
+    connection->status = 200;
+    connection->content_type = "application/json";
+    tally_write_raw(&connection->answer, text, sizeof text - 1);
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "http_internal.h"
+
+static void healthz(struct http_connection *connection)
+{
+    static const char text[] = "{\"ok\":true}\n";
+    connection->status = 200;
+    connection->content_type = "application/json";
+    tally_write_raw(&connection->answer, text, sizeof text - 1);
+}
+
+static const struct route {
+    const char *path;
+    void (*get)(struct http_connection *connection);
+    void (*post)(struct http_connection *connection);
+    const char *allow;
+} routes[] = {
+    {"/v1/version", http_get_version, NULL, "GET, HEAD"},
+    {"/v1/tables", http_get_tables, NULL, "GET, HEAD"},
+    {"/v1/get", NULL, http_post_get, "POST"},
+    {"/v1/snapshot", http_get_snapshot, NULL, "GET, HEAD"},
+    {"/metrics", http_get_metrics, NULL, "GET, HEAD"},
+    {"/healthz", healthz, NULL, "GET, HEAD"},
+    {"/readyz", http_get_readyz, NULL, "GET, HEAD"},
+};
+
+static void method_wrong(struct http_connection *connection, const char *allow)
+{
+    connection->allow = allow;
+    http_error(connection, 405, "this path does not know that method");
+}
+
+void http_route(struct http_connection *connection)
+{
+    static const char key_path[] = "/v1/get/";
+    const size_t key_path_size = sizeof key_path - 1;
+    const char *url = connection->url;
+    size_t size = strcspn(url, "?");
+    bool get = connection->parser.method == HTTP_GET || connection->head, post = connection->parser.method == HTTP_POST;
+    if (size > key_path_size && memcmp(url, key_path, key_path_size) == 0) {
+        if (get)
+            http_get_key(connection, tally_bytes(url + key_path_size, size - key_path_size));
+        else
+            method_wrong(connection, "GET, HEAD");
+        return;
+    }
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+        const struct route *route = &routes[i];
+        if (strlen(route->path) != size || memcmp(url, route->path, size) != 0) continue;
+        void (*handler)(struct http_connection *) = get ? route->get : post ? route->post : NULL;
+        if (handler)
+            handler(connection);
+        else
+            method_wrong(connection, route->allow);
+        return;
+    }
+    http_error(connection, 404, "no such path");
+}
