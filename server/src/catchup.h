@@ -13,8 +13,8 @@
 #ifndef TALLYCAST_SERVER_CATCHUP_H
 #define TALLYCAST_SERVER_CATCHUP_H
 
+#include <messages/messages.h>
 #include <tallycast/alloc.h>
-#include <tallycast/messages.h>
 #include <tallycast/mirror.h>
 
 #include "history.h"
@@ -37,7 +37,8 @@ struct tally_catchup {
     struct tally_catchup_pin pins[TALLY_CATCHUP_PINS_MAX];
     uint8_t *chunk, *scratch;      // TALLY_CHUNK_BYTES_MAX each
     struct tally_writer merged;    // the last merge, kept for those who ask the same
-    uint64_t merged_epoch, merged_from, merged_to;
+    uint64_t merged_epoch, merged_from, merged_to;  // merged_to 0: none
+    bool merged_part;              // ended by MERGE_BYTES_MAX, not by the newest version
 };
 
 enum tally_catchup_how {
@@ -59,9 +60,8 @@ TALLY_CHECKED enum tally_status tally_catchup_answer(struct tally_catchup *catch
                                                      uint64_t now_ms, struct tally_answer *out_answer,
                                                      enum tally_catchup_how *out_how);
 
-// Lets go of pins that are idle or outside the retention; with `pressed`, of all.
-void tally_catchup_expire(struct tally_catchup *catchup, const struct tally_history *history, uint64_t now_ms,
-                          bool pressed);
+// Lets go of pins that are idle or outside the retention; with `pressed`, of all. Tells the history from where on the rest needs it.
+void tally_catchup_expire(struct tally_catchup *catchup, struct tally_history *history, uint64_t now_ms, bool pressed);
 uint32_t tally_catchup_pins(const struct tally_catchup *catchup);
 
 #endif

@@ -13,10 +13,10 @@ struct tally_waiter {
     uint32_t batch;  // number in the record
 };
 
+// A batch of the record to be; its number is its place in the list.
 struct tally_pending {
     uint64_t producer, sequence;
-    uint32_t batch;     // number of its first batch in the record; the others of this producer are linked by sequence
-    uint32_t before;    // number in `pending` of this producer's pending batch before, or UINT32_MAX
+    uint32_t before;  // number of this producer's pending batch before this one, or UINT32_MAX
 };
 
 struct tally_gather {
@@ -51,9 +51,6 @@ void tally_gather_deinit(struct tally_gather *gather);
 // of waiters is full), TALLY_NO_MEMORY.
 bool tally_gather_offer(struct tally_gather *gather, const struct tally_state *state, struct tally_bytes batch, bool waits,
                         uint64_t token, struct tally_verdict *out_verdict);
-
-// The producer's next sequence number, pending batches included.
-uint64_t tally_gather_expected(const struct tally_gather *gather, const struct tally_state *state, uint64_t producer);
 
 // The sealed record of everything pending, borrowed until the reset. TALLY_NO_MEMORY (nothing changed; it may be tried again).
 TALLY_CHECKED enum tally_status tally_gather_cut(struct tally_gather *gather, const struct tally_record_header *header,

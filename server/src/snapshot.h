@@ -47,9 +47,12 @@ void tally_snapshot_end(struct tally_snapshot_writer *writer);
 // Checks the magic and the Producers of a file. TALLY_MALFORMED, TALLY_CORRUPT, TALLY_LIMIT.
 TALLY_CHECKED enum tally_status tally_snapshot_open(struct tally_bytes file, struct tally_snapshot_header *out_header);
 
-// Fills a fresh state of the same dataset and, when `mirror` is not null, a fresh mirror. What tally_state_load_chunk and tally_mirror_apply
-// say; TALLY_MALFORMED for a file that is cut short or has something behind its end.
-TALLY_CHECKED enum tally_status tally_snapshot_load(struct tally_bytes file, struct tally_state *state,
-                                                    struct tally_mirror *mirror, struct tally_memory *memory);
+// Fills a fresh state of the same dataset, and verifies it. What tally_state_load_chunk says; TALLY_MALFORMED for a file that is cut short, has
+// something behind its end, or whose Producers are not of its state.
+TALLY_CHECKED enum tally_status tally_snapshot_load(struct tally_bytes file, struct tally_state *state);
+
+// Has a mirror take the state of a file that was loaded well. What tally_mirror_apply says.
+TALLY_CHECKED enum tally_status tally_snapshot_mirror(struct tally_bytes file, struct tally_mirror *mirror,
+                                                      struct tally_memory *memory);
 
 #endif

@@ -38,6 +38,14 @@ struct tally_state_options {
     uint64_t clash_mask;         // 0: all bits; see server.h
 };
 
+// A row that the record being applied changed, as it was before.
+struct tally_touched {
+    uint32_t id;
+    bool was_live;
+    bool replaced;  // it was live, and another row came to its id
+    int64_t old_value;
+};
+
 struct tally_state_table {
     uint8_t name[TALLY_NAME_BYTES_MAX];
     uint32_t name_bytes;
@@ -82,7 +90,7 @@ struct tally_state {
     size_t verdicts_count, verdicts_capacity;
     uint64_t *sorted;
     size_t sorted_capacity;
-    struct tally_writer columns[TALLY_COLUMNS];
+    struct tally_frame_writer frame;
 };
 
 // TALLY_INVALID, TALLY_NO_MEMORY. `alloc` must outlive the state.

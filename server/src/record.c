@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "record.h"
+
+#include <tallycast/limits.h>
+
+enum { RECORD_VERSION = 1, RECORD_TIME_MS, RECORD_BATCHES, RECORD_EPOCH };
+
+// ---------------------------------------------------------------------------------------------------- reading
+
+enum tally_status tally_record_open(struct tally_bytes message, struct tally_record_reader *out_reader)
+{
+    static const enum tally_wire_type types[] = {TALLY_WIRE_VARINT, TALLY_WIRE_VARINT, TALLY_WIRE_VARINT,
+                                                 TALLY_WIRE_BYTES, TALLY_WIRE_FIXED64};
+    struct tally_bytes inner;
+    if (message.size > TALLY_RECORD_BYTES_MAX) return TALLY_LIMIT;
+    enum tally_status status = tally_unseal(message, &inner);
+    if (status) return status;
+    struct tally_record_reader reader = {.batches = tally_wire(inner)};
+    struct tally_wire wire = tally_wire(inner);
+    struct tally_wire_field field;
+    uint32_t seen = 0;
+    while ((status = tally_wire_next(&wire, &field)) == TALLY_OK) {
+        if (field.number > RECORD_EPOCH) continue;
+        if (field.type != types[field.number]) return TALLY_MALFORMED;
+        if (field.number == RECORD_BATCHES) {
+            reader.batches_count++;
+            continue;
+        }
+        if (seen >> field.number & 1) return TALLY_MALFORMED;
+        seen |= 1u << field.number;
+        switch (field.number) {
+        case RECORD_VERSION: reader.header.version = field.value; break;
+        case RECORD_TIME_MS: reader.header.time_ms = field.value; break;
+        default: reader.header.epoch = field.value;
+        }
+    }
+    if (status != TALLY_NOT_FOUND) return status;
+    if (reader.header.version == 0) return TALLY_MALFORMED;
+    *out_reader = reader;
+    return TALLY_OK;
+}
+
+bool tally_record_next(struct tally_record_reader *reader, struct tally_bytes *out_batch)
+{
+    struct tally_wire_field field;
+    while (tally_wire_next(&reader->batches, &field) == TALLY_OK) {
+        if (field.number != RECORD_BATCHES) continue;
+        *out_batch = field.bytes;
+        return true;
+    }
+    return false;
+}
+
+// ---------------------------------------------------------------------------------------------------- writing
+
+// Room in front for version and time: a tag of one byte and at most ten each.
+#define FRONT_BYTES 22u
+
+void tally_record_begin(struct tally_writer *out)
+{
+    static const uint8_t room[FRONT_BYTES];
+    out->size = 0;
+    out->failed = false;
+    tally_write_raw(out, room, sizeof room);
+}
+
+void tally_record_batch(struct tally_writer *out, struct tally_bytes batch)
+{
+    tally_write_bytes(out, RECORD_BATCHES, batch);
+}
+
+enum tally_status tally_record_finish(struct tally_writer *out, const struct tally_record_header *header,
+                                      struct tally_bytes *out_record)
+{
+    uint8_t front[FRONT_BYTES];
+    struct tally_writer writer = tally_writer_fixed(front, sizeof front);
+    tally_write_uint(&writer, RECORD_VERSION, header->version);
+    if (header->time_ms) tally_write_uint(&writer, RECORD_TIME_MS, header->time_ms);
+    if (out->failed) return TALLY_NO_MEMORY;
+    size_t start = FRONT_BYTES - writer.size, size = out->size;
+    memcpy(out->data + start, front, writer.size);
+    if (header->epoch) tally_write_fixed64(out, RECORD_EPOCH, header->epoch);
+    tally_seal(out, start);
+    if (out->failed) {
+        // As before, so that the caller may try again.
+        out->failed = false;
+        out->size = size;
+        return TALLY_NO_MEMORY;
+    }
+    *out_record = tally_bytes(out->data + start, out->size - start);
+    return TALLY_OK;
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "snapshot.h"
+
+enum {
+    PRODUCERS_DATASET = 1, PRODUCERS_LINEAGE, PRODUCERS_EPOCH, PRODUCERS_VERSION, PRODUCERS_TIME_MS, PRODUCERS_PRODUCERS,
+    PRODUCERS_SEQUENCES, PRODUCERS_VERSIONS,
+};
+
+// ---------------------------------------------------------------------------------------------------- writing
+
+static void write_producers(const struct tally_state *state, uint64_t lineage, struct tally_writer *out)
+{
+    const struct tally_producers *producers = &state->producers;
+    const struct tally_producer *p;
+    uint64_t sequences = 0, versions = 0;
+    size_t start = out->size;
+    tally_write_bytes(out, PRODUCERS_DATASET, tally_state_dataset(state));
+    tally_write_fixed64(out, PRODUCERS_LINEAGE, lineage);
+    tally_write_fixed64(out, PRODUCERS_EPOCH, state->epoch);
+    tally_write_uint(out, PRODUCERS_VERSION, state->version);
+    if (state->time_ms) tally_write_uint(out, PRODUCERS_TIME_MS, state->time_ms);
+    if (producers->count) {
+        tally_write_varint(out, PRODUCERS_PRODUCERS << 3 | TALLY_WIRE_BYTES);
+        tally_write_varint(out, (uint64_t)producers->count * 8);
+        for (p = NULL; (p = tally_producers_next(producers, p));) {
+            uint8_t id[8];
+            tally_store64(id, p->id);
+            tally_write_raw(out, id, sizeof id);
+            sequences += tally_varint_size(p->sequence);
+            versions += tally_varint_size(p->version);
+        }
+        tally_write_varint(out, PRODUCERS_SEQUENCES << 3 | TALLY_WIRE_BYTES);
+        tally_write_varint(out, sequences);
+        for (p = NULL; (p = tally_producers_next(producers, p));) tally_write_varint(out, p->sequence);
+        tally_write_varint(out, PRODUCERS_VERSIONS << 3 | TALLY_WIRE_BYTES);
+        tally_write_varint(out, versions);
+        for (p = NULL; (p = tally_producers_next(producers, p));) tally_write_varint(out, p->version);
+    }
+    tally_seal(out, start);
+}
+
+enum tally_status tally_snapshot_begin(struct tally_snapshot_writer *writer, struct tally_reader *reader,
+                                       const struct tally_state *state, uint64_t lineage, struct tally_writer *out)
+{
+    if (state->version == 0) return TALLY_NOT_FOUND;
+    size_t start = out->size;
+    tally_framefile_begin(out);
+    // The entry's size goes in front when it is known.
+    const uint8_t room[4] = {0};
+    size_t size_at = out->size;
+    tally_write_raw(out, room, sizeof room);
+    write_producers(state, lineage, out);
+    if (out->failed) {
+        out->failed = false;
+        out->size = start;
+        return TALLY_NO_MEMORY;
+    }
+    tally_store32(out->data + size_at, (uint32_t)(out->size - size_at - sizeof room));
+    *writer = (struct tally_snapshot_writer){.begun = true, .version = state->version, .bytes = out->size - start};
+    tally_view_pin(reader, &writer->view);
+    return TALLY_OK;
+}
+
+enum tally_status tally_snapshot_next(struct tally_snapshot_writer *writer, uint8_t *scratch, uint8_t *chunk,
+                                      struct tally_writer *out)
+{
+    size_t bytes, start = out->size;
+    bool more;
+    struct tally_cursor cursor = writer->cursor;
+    uint32_t number = writer->chunk;
+    enum tally_status status = tally_view_write_chunk(&writer->view, &cursor, &number, scratch, chunk, &bytes, &more);
+    if (status) return status;
+    tally_framefile_append(out, tally_bytes(chunk, bytes));
+    if (out->failed) {
+        out->failed = false;
+        out->size = start;
+        return TALLY_NO_MEMORY;
+    }
+    writer->cursor = cursor;
+    writer->chunk = number;
+    writer->bytes += out->size - start;
+    writer->done = !more;
+    return TALLY_OK;
+}
+
+void tally_snapshot_end(struct tally_snapshot_writer *writer)
+{
+    if (writer->begun) tally_view_unpin(&writer->view);
+    *writer = (struct tally_snapshot_writer){0};
+}
+
+// ---------------------------------------------------------------------------------------------------- reading
+
+struct producers_reader {
+    struct tally_snapshot_header header;
+    struct tally_wire ids, sequences, versions;
+};
+
+static enum tally_status producers_field(struct producers_reader *reader, const struct tally_wire_field *field)
+{
+    switch (field->number) {
+    case PRODUCERS_DATASET: reader->header.dataset = field->bytes; break;
+    case PRODUCERS_LINEAGE: reader->header.lineage = field->value; break;
+    case PRODUCERS_EPOCH: reader->header.epoch = field->value; break;
+    case PRODUCERS_VERSION: reader->header.version = field->value; break;
+    case PRODUCERS_TIME_MS: reader->header.time_ms = field->value; break;
+    case PRODUCERS_PRODUCERS:
+        if (field->bytes.size % 8) return TALLY_MALFORMED;
+        reader->ids = tally_wire(field->bytes);
+        break;
+    case PRODUCERS_SEQUENCES: reader->sequences = tally_wire(field->bytes); break;
+    default: reader->versions = tally_wire(field->bytes); break;
+    }
+    return TALLY_OK;
+}
+
+static enum tally_status producers_open(struct tally_bytes message, struct producers_reader *out_reader)
+{
+    static const enum tally_wire_type types[] = {0, TALLY_WIRE_BYTES, TALLY_WIRE_FIXED64, TALLY_WIRE_FIXED64,
+                                                 TALLY_WIRE_VARINT, TALLY_WIRE_VARINT, TALLY_WIRE_BYTES,
+                                                 TALLY_WIRE_BYTES, TALLY_WIRE_BYTES};
+    struct tally_bytes inner;
+    struct tally_wire_field field;
+    enum tally_status status = tally_unseal(message, &inner);
+    if (status) return status;
+    struct producers_reader reader = {0};
+    struct tally_wire wire = tally_wire(inner);
+    uint32_t seen = 0;
+    while ((status = tally_wire_next(&wire, &field)) == TALLY_OK) {
+        if (field.number > PRODUCERS_VERSIONS) continue;
+        if (field.type != types[field.number] || seen >> field.number & 1) return TALLY_MALFORMED;
+        seen |= 1u << field.number;
+        if ((status = producers_field(&reader, &field))) return status;
+    }
+    if (status != TALLY_NOT_FOUND) return status;
+    if (!tally_name_valid(reader.header.dataset) || !reader.header.epoch || !reader.header.version) return TALLY_MALFORMED;
+    *out_reader = reader;
+    return TALLY_OK;
+}
+
+static enum tally_status producers_load(struct producers_reader *reader, struct tally_producers *producers)
+{
+    uint64_t sequence, version;
+    for (; !tally_wire_done(&reader->ids); reader->ids.at += 8) {
+        uint64_t id = tally_load64(reader->ids.at);
+        if (!tally_wire_varint(&reader->sequences, &sequence) || !tally_wire_varint(&reader->versions, &version))
+            return TALLY_MALFORMED;
+        if (id == 0 || sequence == 0 || version == 0 || version > reader->header.version) return TALLY_MALFORMED;
+        if (producers->count == producers->count_max) return TALLY_LIMIT;
+        if (tally_producers_find(producers, id)) return TALLY_MALFORMED;
+        enum tally_status status = tally_producers_note(producers, id, sequence, version);
+        if (status) return status;
+    }
+    return tally_wire_done(&reader->sequences) && tally_wire_done(&reader->versions) ? TALLY_OK : TALLY_MALFORMED;
+}
+
+static enum tally_status open_file(struct tally_bytes bytes, struct tally_framefile *out_file,
+                                   struct producers_reader *out_reader)
+{
+    struct tally_bytes message;
+    enum tally_status status = tally_framefile_open(bytes, out_file);
+    if (!status) status = tally_framefile_next(out_file, &message);
+    if (status) return status == TALLY_NOT_FOUND ? TALLY_MALFORMED : status;
+    return producers_open(message, out_reader);
+}
+
+enum tally_status tally_snapshot_open(struct tally_bytes file, struct tally_snapshot_header *out_header)
+{
+    struct tally_framefile frames;
+    struct producers_reader reader;
+    enum tally_status status = open_file(file, &frames, &reader);
+    if (!status) *out_header = reader.header;
+    return status;
+}
+
+enum tally_status tally_snapshot_load(struct tally_bytes file, struct tally_state *state)
+{
+    struct tally_framefile frames;
+    struct producers_reader reader;
+    struct tally_bytes message;
+    struct tally_state_cursor cursor = {0};
+    enum tally_status status = open_file(file, &frames, &reader);
+    if (!status) status = producers_load(&reader, &state->producers);
+    if (status) return status;
+    do {
+        status = tally_framefile_next(&frames, &message);
+        if (status) return status == TALLY_NOT_FOUND ? TALLY_MALFORMED : status;
+        status = tally_state_load_chunk(state, message, &cursor);
+    } while (status == TALLY_MORE);
+    if (status) return status;
+    if (tally_framefile_next(&frames, &message) != TALLY_NOT_FOUND) return TALLY_MALFORMED;
+    const struct tally_snapshot_header *header = &reader.header;
+    bool same = header->epoch == state->epoch && header->version == state->version && header->time_ms == state->time_ms;
+    return same ? TALLY_OK : TALLY_MALFORMED;
+}
+
+enum tally_status tally_snapshot_mirror(struct tally_bytes file, struct tally_mirror *mirror, struct tally_memory *memory)
+{
+    struct tally_framefile frames;
+    struct tally_bytes message;
+    enum tally_status status = tally_framefile_open(file, &frames);
+    if (!status) status = tally_framefile_next(&frames, &message);  // Producers
+    if (status) return status;
+    do {
+        status = tally_framefile_next(&frames, &message);
+        if (!status) status = tally_mirror_apply(mirror, memory, message);
+    } while (status == TALLY_MORE);
+    return status;
+}
