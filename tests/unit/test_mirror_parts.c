@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The inside of the mirror: pages under crowded lines, the arena's blocks, the bound of the directory's depth.
+#include "../support/with_cmocka.h"
+#include "../support/mirror_model.h"
+
+#include "../../client-wasm/src/arena.h"
+#include "../../client-wasm/src/page.h"
+
+// ---------------------------------------------------------------------------------------------------- pages
+
+struct naive_page {
+    struct row rows[PAGE_ROWS_MAX];
+    uint32_t count;
+};
+
+static void check_page(const union page *page, const struct naive_page *naive, uint64_t absent)
+{
+    assert_int_equal(page->head.rows, naive->count);
+    for (uint32_t i = 0; i < naive->count; i++) {
+        const struct row *row = page_find(page, naive->rows[i].fingerprint);
+        assert_non_null(row);
+        assert_true(row->value == naive->rows[i].value);
+    }
+    assert_null(page_find(page, absent));
+    assert_null(page_find(page, page->head.generation));  // which looks like a fingerprint of the first line
+}
+
+#define GENERATION 0x70000000u
+
+// Fingerprints whose home lines are few, so that lines overflow into the next, round the end too; and the low values that the
+// head of a page could be mistaken for.
+static void test_page(void **state)
+{
+    (void)state;
+    struct test_random random = test_random_start("mirror page");
+    for (unsigned round = 0; round < 400; round++) {
+        union page page;
+        struct naive_page naive = {.count = 0};
+        uint64_t first_line = test_random_below(&random, PAGE_LINES), lines = test_random_between(&random, 1, PAGE_LINES);
+        uint64_t unique = round % 3 ? test_random_next(&random) | 1ull << 40 : 0;
+        mirror_page_init(&page, GENERATION, 3);
+        for (unsigned step = 0; step < 300; step++) {
+            uint64_t fingerprint =
+                (++unique << 4) | ((first_line + test_random_below(&random, lines)) & (PAGE_LINES - 1));
+            bool fill = step % 100 < 70;
+            if (naive.count < PAGE_ROWS_MAX && (naive.count == 0 || test_random_percent(&random, fill ? 90 : 10))) {
+                struct row row = {fingerprint, (int64_t)test_random_next(&random)};
+                naive.rows[naive.count++] = row;
+                mirror_page_insert(&page, row.fingerprint, row.value);
+            } else {
+                uint32_t which = (uint32_t)test_random_below(&random, naive.count);
+                struct row *row = (struct row *)(uintptr_t)page_find(&page, naive.rows[which].fingerprint);
+                mirror_page_remove(&page, row);
+                naive.rows[which] = naive.rows[--naive.count];
+            }
+            check_page(&page, &naive, (unique + 1000) << 4 | (fingerprint & 15));
+            assert_true(page.head.generation == GENERATION && page.head.depth == 3);
+        }
+    }
+}
+
+static void test_page_split(void **state)
+{
+    (void)state;
+    struct test_random random = test_random_start("mirror page split");
+    for (unsigned round = 0; round < 200; round++) {
+        union page low, high;
+        struct naive_page naive[2] = {{.count = 0}, {.count = 0}};
+        uint32_t depth = (uint32_t)test_random_below(&random, 30);
+        mirror_page_init(&low, GENERATION, depth);
+        for (uint32_t i = 0; i < PAGE_ROWS_MAX; i++) {
+            struct row row = {test_random_next(&random) | 1, (int64_t)i};
+            struct naive_page *side = &naive[row.fingerprint >> (63 - depth) & 1];
+            side->rows[side->count++] = row;
+            mirror_page_insert(&low, row.fingerprint, row.value);
+        }
+        mirror_page_split(&low, &high);
+        check_page(&low, &naive[0], 2);
+        check_page(&high, &naive[1], 2);
+        assert_true(low.head.depth == depth + 1 && high.head.depth == depth + 1 && high.head.generation == GENERATION);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------- arena
+
+#define BLOCKS 300u
+
+static void test_arena(void **state)
+{
+    (void)state;
+    struct test_random random = test_random_start("mirror arena");
+    struct test_memory memory;
+    test_memory_init(&memory, (size_t)4 << 20);
+    memory.step_max = 65536;
+    struct tally_mirror *mirror = test_mirror(&memory, "main", 0);
+    uint64_t used = mirror->arena.used_lines;
+    struct {
+        uint32_t block;
+        size_t bytes;
+    } blocks[BLOCKS] = {{0, 0}};
+    unsigned refused = 0;
+    for (unsigned step = 0; step < 60000; step++) {
+        unsigned i = (unsigned)test_random_below(&random, BLOCKS);
+        uint8_t *at_block = at(mirror, blocks[i].block);
+        if (blocks[i].block) {
+            // Nobody else wrote into it.
+            assert_true(at_block[0] == (uint8_t)i && at_block[blocks[i].bytes - 1] == (uint8_t)i);
+            assert_true(at_block[blocks[i].bytes / 2] == (uint8_t)i);
+            mirror_arena_free(mirror, blocks[i].block, blocks[i].bytes);
+            blocks[i].block = 0;
+            continue;
+        }
+        blocks[i].bytes = 1 + test_random_wide(&random) % (step % 7 ? 3000 : 100000);
+        blocks[i].block = mirror_arena_alloc(mirror, &memory.memory, blocks[i].bytes);
+        refused += blocks[i].block == 0;
+        if (!blocks[i].block) continue;
+        size_t bytes = mirror_arena_block_bytes(blocks[i].bytes);
+        assert_true(bytes >= blocks[i].bytes && bytes <= blocks[i].bytes * 5 / 4 + 2 * LINE_BYTES);
+        at_block = at(mirror, blocks[i].block);
+        assert_true(at_block + bytes <= (uint8_t *)memory.memory.base + memory.memory.size);
+        memset(at_block, (int)i, bytes);
+    }
+    for (unsigned i = 0; i < BLOCKS; i++)
+        if (blocks[i].block) mirror_arena_free(mirror, blocks[i].block, blocks[i].bytes);
+    assert_true(mirror->arena.used_lines == used);
+    // More than there is, and nothing.
+    assert_int_equal(mirror_arena_alloc(mirror, &memory.memory, memory.memory.size_max + 1), 0);
+    assert_int_equal(mirror_arena_alloc(mirror, &memory.memory, SIZE_MAX), 0);
+    assert_int_equal(mirror_arena_alloc(mirror, &memory.memory, 0), 0);
+    assert_int_equal(mirror_arena_alloc(mirror, &memory.memory, memory.memory.size_max), 0);
+    printf("# %u refused\n", refused);
+    test_memory_deinit(&memory);
+}
+
+// ---------------------------------------------------------------------------------------------------- depth
+
+// Keys chosen with the seed known, so that their fingerprints share `bits` top bits.
+static uint32_t next_of_prefix(struct tally_seed seed, uint32_t key, unsigned bits)
+{
+    uint8_t room[TALLY_KEY_BYTES_MAX];
+    for (;;) {
+        struct tally_bytes bytes = model_key(++key, room);
+        if (tally_fingerprint(seed, bytes.data, bytes.size) >> (64 - bits) == 5) return key;
+    }
+}
+
+static void test_depth_is_bounded(void **state)
+{
+    (void)state;
+    struct test_memory memory;
+    test_memory_init(&memory, (size_t)4 << 20);
+    struct tally_mirror *mirror = test_mirror(&memory, "main", 0);
+    struct model model = {.epoch = 1, .version = 1, .seed = {3, 4}}, more;
+    model_add_table(&model);
+    uint32_t key = 0;
+    for (uint32_t id = 0; id < PAGE_ROWS_MAX; id++) {
+        key = next_of_prefix(model.seed, key, 9);
+        model_set(&model, 0, id, key, id);
+    }
+    assert_int_equal(model_step(mirror, &memory.memory, NULL, &model, UINT32_MAX), TALLY_OK);
+    model_copy(&more, &model);
+    more.version = 2;
+    model_set(&more, 0, PAGE_ROWS_MAX, next_of_prefix(model.seed, key, 9), 1);
+    assert_int_equal(model_step(mirror, &memory.memory, &model, &more, UINT32_MAX), TALLY_CLASH);
+    model_check_newest(mirror, &model);
+    // Another seed, in a new epoch, spreads them.
+    more.epoch++;
+    more.seed = tally_seed_next(more.seed, 2);
+    assert_int_equal(model_step(mirror, &memory.memory, NULL, &more, UINT32_MAX), TALLY_OK);
+    model_check_newest(mirror, &more);
+    model_free(&model);
+    model_free(&more);
+    test_memory_deinit(&memory);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_page),
+        cmocka_unit_test(test_page_split),
+        cmocka_unit_test(test_arena),
+        cmocka_unit_test(test_depth_is_bounded),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
