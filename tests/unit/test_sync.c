@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The edge's sync core, scenario by scenario.
-#include "../support/cmocka.h"
+#include "../support/with_cmocka.h"
 #include "sync_world.h"
 
 static struct world world;

@@ -4,7 +4,7 @@
 // that come, go, lose their data and restart. After every step: (epoch, version) did not go back
 // (sync_world.h aborts), what is held is a state that a server cut, memory is within its bounds. When the
 // faults stop: it is live with the newest version of the greatest epoch.
-#include "../support/cmocka.h"
+#include "../support/with_cmocka.h"
 #include "sync_world.h"
 
 #define FLIGHT_MAX 64
