@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The vectors of proto/vectors/ against the codecs and against the native mirror. test_siphash.c and
+// The vectors of proto/vectors/ against the codecs and against the mirror. test_siphash.c and
 // test_digest.c hold the rest.
 #include "../support/build.h"
 #include "../support/with_cmocka.h"
 #include "../support/vectors.h"
 
-#include <sys/mman.h>
 #include <tallycast/framefile.h>
 #include <tallycast/mirror.h>
 
@@ -278,7 +277,7 @@ static void test_frame_file(void **state)
 
 // ------------------------------------------------------------------------------------------ the mirror
 
-enum { MEMORY = 64 << 20 };
+enum { MEMORY = 4 << 20 };
 
 struct script {
     struct tally_memory memory;
@@ -293,15 +292,16 @@ static void script_close(struct script *script)
 {
     if (!script->open) return;
     tally_reader_close(&script->reader);
-    munmap(script->memory.base, MEMORY);
+    free(script->memory.base);
     script->open = false;
 }
 
 static void script_open(struct script *script, const struct test_vectors *at)
 {
     script_close(script);
-    void *base = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    check(base != MAP_FAILED, at, "no memory");
+    void *base = aligned_alloc(64, MEMORY);
+    check(base != NULL, at, "no memory");
+    memset(base, 0, MEMORY);
     script->memory = (struct tally_memory){.base = base, .size = MEMORY, .size_max = MEMORY};
     const struct tally_mirror_options options = {.dataset = test_text(test_vectors_word(at, 1))};
     check(tally_mirror_init(&script->memory, &options, &script->mirror) == TALLY_OK, at, "init");
