@@ -22,7 +22,14 @@ write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/tallycastConfigVers
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/tallycastConfig.cmake
   ${CMAKE_CURRENT_BINARY_DIR}/tallycastConfigVersion.cmake DESTINATION ${tally_package_dir} COMPONENT client)
 
-# Absolute when the install folders are, as distributions may set them.
+# The prefix is told from where tallycast.pc is, so that what is installed may be moved or staged. The folders are absolute
+# when the install folders are, as distributions may set them.
+if(IS_ABSOLUTE ${CMAKE_INSTALL_LIBDIR})
+  set(TALLY_PC_PREFIX ${CMAKE_INSTALL_PREFIX})
+else()
+  file(RELATIVE_PATH tally_pc_up /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
+  set(TALLY_PC_PREFIX "\${pcfiledir}/${tally_pc_up}")
+endif()
 foreach(dir LIBDIR INCLUDEDIR)
   if(IS_ABSOLUTE ${CMAKE_INSTALL_${dir}})
     set(TALLY_PC_${dir} ${CMAKE_INSTALL_${dir}})

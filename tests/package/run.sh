@@ -1,0 +1,44 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# Installs the client to a folder of its own and builds a program against it: by find_package, static and shared, and by pkg-config.
+#   run.sh BUILD-FOLDER CMAKE COMPILER
+set -eu
+build=$1 cmake=$2 compiler=$3
+here=$(cd "$(dirname "$0")" && pwd)
+frame=$here/../../proto/vectors/frame-first.bin
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+expect() {
+    got=$("$@" "$frame")
+    [ "$got" = "repos nng 3" ] || { echo "$*: got '$got'" >&2; exit 1; }
+    echo "$1: ok"
+}
+
+"$cmake" --install "$build" --prefix "$work/prefix" --component client > "$work/install.log"
+"$cmake" -S "$here/consumer" -B "$work/build" -DCMAKE_PREFIX_PATH="$work/prefix" -DCMAKE_C_COMPILER="$compiler" \
+    > "$work/configure.log" || { cat "$work/configure.log" >&2; exit 1; }
+"$cmake" --build "$work/build" > "$work/build.log" || { cat "$work/build.log" >&2; exit 1; }
+expect "$work/build/with_client"
+expect "$work/build/with_client_shared"
+
+# Nothing of the inside is exported: a program cannot come to depend on it, or clash with it.
+library=$(find "$work/prefix" -name 'libtallycast.so')
+if nm -D --defined-only "$library" | awk '{ print $3 }' | grep -v '^tally_'; then
+    echo "libtallycast.so exports the names above" >&2
+    exit 1
+fi
+
+if ! command -v pkg-config > /dev/null; then
+    echo "pkg-config is missing: that half was skipped"
+    exit 0
+fi
+PKG_CONFIG_PATH=$(dirname "$(find "$work/prefix" -name tallycast.pc)")
+export PKG_CONFIG_PATH
+# Words are meant to be split.
+# shellcheck disable=SC2046
+"$compiler" "$here/consumer/main.c" -o "$work/with_pkg_config" $(pkg-config --cflags --libs tallycast)
+LD_LIBRARY_PATH=$(pkg-config --variable=libdir tallycast)
+export LD_LIBRARY_PATH
+expect "$work/with_pkg_config"
