@@ -321,15 +321,8 @@ class Case(unittest.TestCase):
                     daemon.process.wait()
         shutil.rmtree(self.work, ignore_errors=True)
 
-    def run(self, result=None):
-        before = len(result.failures) + len(result.errors) if result else 0
-        self._tell_logs_when_failed = lambda: result and len(result.failures) + len(result.errors) > before
-        return super().run(result)
-
     def tearDown(self):
-        failed = any(error for _, error in getattr(self._outcome, "errors", []) if error) or \
-            not getattr(self._outcome, "success", True)
-        if not failed:
+        if getattr(self._outcome, "success", True):
             return
         for daemon in self.daemons:
             if daemon.log_path.exists():

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data directories that were corrupted, cut short or emptied: a clear error or a repair, never a wrong answer."""
+import shutil
+
+import harness
+from harness import recount, stream, wait_until
+
+
+def files_of(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > 0)
+
+
+class Damage(harness.Case):
+    def flip(self, path, bits=1):
+        data = bytearray(path.read_bytes())
+        for _ in range(bits):
+            at = self.random.randrange(len(data))
+            data[at] ^= 1 << self.random.randrange(8)
+        path.write_bytes(data)
+
+    def ways(self):
+        return {
+            "flip one bit": lambda path: self.flip(path),
+            "flip many bits": lambda path: self.flip(path, 64),
+            "zero a block": lambda path: self.zero(path),
+            "cut": lambda path: path.write_bytes(path.read_bytes()[:self.random.randrange(path.stat().st_size)]),
+            "cut the last byte": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+            "empty": lambda path: path.write_bytes(b""),
+            "garbage": lambda path: path.write_bytes(self.random.randbytes(path.stat().st_size)),
+            "append": lambda path: path.write_bytes(path.read_bytes() + self.random.randbytes(100)),
+            "remove": lambda path: path.unlink(),
+        }
+
+    def zero(self, path):
+        data = bytearray(path.read_bytes())
+        at = self.random.randrange(len(data))
+        data[at:at + 4096] = bytes(len(data[at:at + 4096]))
+        path.write_bytes(data)
+
+    # ---------------------------------------------------------------------------------------------- the edge's copy
+
+    def test_the_copy_of_an_edge(self):
+        server = self.server().start()
+        edge = self.edge("edge", server).start()
+        lines = stream()[:6000]
+        self.count(server, lines)
+        want = self.wait_equal(server, edge)
+        self.assertEqual(edge.stop(), 0)
+        kept = self.work / "kept"
+        shutil.copytree(edge.settings["data"], kept)
+        names = [path.relative_to(kept) for path in files_of(kept)]
+        self.assertTrue(names, "an edge that was stopped leaves a copy")
+        for name in names:
+            for way, damage in self.ways().items():
+                with self.subTest(file=str(name), way=way):
+                    shutil.rmtree(edge.settings["data"])
+                    shutil.copytree(kept, edge.settings["data"])
+                    damage(edge.settings["data"] / name)
+                    edge.start()
+                    self.wait_equal(server, edge)
+                    self.assertEqual(edge.version()["digest"], want["digest"])
+                    self.assertEqual(edge.stop(), 0)
+        edge.start()
+        self.assert_counts(edge, recount(lines))
+
+    def test_a_damaged_copy_is_not_served_when_the_server_is_away(self):
+        server = self.server().start()
+        edge = self.edge("edge", server).start()
+        self.count(server, stream()[:6000])
+        want = self.wait_equal(server, edge)
+        self.assertEqual(edge.stop(), 0)
+        self.assertEqual(server.stop(), 0)
+        kept = self.work / "kept"
+        shutil.copytree(edge.settings["data"], kept)
+        for name in [path.relative_to(kept) for path in files_of(kept)]:
+            for way, damage in self.ways().items():
+                with self.subTest(file=str(name), way=way):
+                    shutil.rmtree(edge.settings["data"])
+                    shutil.copytree(kept, edge.settings["data"])
+                    damage(edge.settings["data"] / name)
+                    edge.start(wait=False)
+                    wait_until(lambda: edge.try_version() or edge.process.poll() is not None, "it answers or ends")
+                    wait_until(lambda: edge.process.poll() is not None or edge.version()["state"] not in ("booting",),
+                               "it has looked at its copy")
+                    if edge.process.poll() is not None:
+                        self.assertEqual(edge.wait_exit(), 4, edge.log())
+                        continue
+                    found = edge.version()
+                    if found["version"] != 0:  # the damage was behind the last frame, or in nothing that matters
+                        self.assertEqual((found["version"], found["digest"]), (want["version"], want["digest"]))
+                    self.assertEqual(edge.stop(), 0)
+
+    # ---------------------------------------------------------------------------------------------- the server's data
+
+    def prepare_server(self):
+        server = self.server(snapshot_every=40).start()
+        edge = self.edge("edge", server).start()
+        lines = stream()
+        for at in range(0, 6000, 50):
+            self.count(server, lines[at:at + 50])
+        want = self.wait_equal(server, edge)
+        self.assertEqual(server.stop(), 0)
+        kept = self.work / "kept"
+        shutil.copytree(server.settings["data"], kept)
+        return server, edge, kept, want, recount(lines[:6000])
+
+    def assert_right_or_refused(self, server, want, way):
+        """It either refuses with exit code 4 and a reason, or serves exactly what it had (or, in a new epoch, what it can prove)."""
+        server.start(wait=False)
+        wait_until(lambda: server.has_logged("event=ready") or server.process.poll() is not None, server.log, 60)
+        if server.process.poll() is not None:
+            self.assertEqual(server.wait_exit(), 4, server.log())
+            self.assertRegex(server.log(), r"level=error .*(corrupt|malformed|refused|missing|cut|truncated|damaged|not )")
+            return "refused"
+        found = server.version()
+        same = (found["epoch"], found["version"], found["digest"], found["keys"]) == \
+            (want["epoch"], want["version"], want["digest"], want["keys"])
+        if not same:
+            self.assertGreater(found["epoch"], want["epoch"], f"{way}: another state in the same epoch: {found}, was {want}")
+            self.assertRegex(server.log(), r"level=(warn|error|info) event=(continuity_lost|new_log|new_epoch)")
+        self.assertEqual(server.stop(), 0)
+        return "same" if same else "new epoch"
+
+    def test_the_data_of_a_server(self):
+        server, _, kept, want, _ = self.prepare_server()
+        names = [path.relative_to(kept) for path in files_of(kept) if path.name != "lock.mdb"]
+        told = {}
+        for name in names:
+            for way, damage in self.ways().items():
+                with self.subTest(file=str(name), way=way):
+                    shutil.rmtree(server.settings["data"])
+                    shutil.copytree(kept, server.settings["data"])
+                    damage(server.settings["data"] / name)
+                    outcome = self.assert_right_or_refused(server, want, way)
+                    told[(name.name, way)] = outcome
+        for (name, way), outcome in told.items():
+            print(f"# {name}: {way}: {outcome}")
+
+    def test_an_emptied_data_directory(self):
+        """Nothing left is a new lineage: the edges go over to it instead of mixing the two."""
+        server, edge, _, want, _ = self.prepare_server()
+        shutil.rmtree(server.settings["data"])
+        server.start()
+        found = server.version()
+        self.assertEqual((found["version"], found["keys"]), (0, 0))
+        self.assertGreater(found["epoch"], want["epoch"])
+        lines = stream()[:100]
+        self.count(server, lines)
+        self.wait_equal(server, edge)
+        self.assert_counts(edge, recount(lines))
+
+    def test_an_earlier_backup(self):
+        """A data directory put back to an earlier state: edges that are ahead must not keep the future that is gone."""
+        server = self.server().start()
+        edge = self.edge("edge", server).start()
+        lines = stream()
+        self.count(server, lines[:1000])
+        self.wait_equal(server, edge)
+        self.assertEqual(server.stop(), 0)
+        shutil.copytree(server.settings["data"], self.work / "backup")
+        server.start()
+        self.count(server, lines[1000:2000])
+        self.wait_equal(server, edge)
+        self.assertEqual(server.stop(), 0)
+        shutil.rmtree(server.settings["data"])
+        shutil.copytree(self.work / "backup", server.settings["data"])
+        server.start()
+        for at in range(2000, 3000, 50):  # more versions than were lost
+            self.count(server, lines[at:at + 50])
+        self.wait_equal(server, edge)
+        self.assert_counts(edge, recount(lines[:1000] + lines[2000:3000]))
+
+
+if __name__ == "__main__":
+    harness.main()
