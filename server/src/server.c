@@ -137,9 +137,12 @@ void tally_server_stats(const struct tally_server *server, struct tally_server_s
     stats.tables = state->tables_count;
     stats.producers = state->producers.count;
     stats.events = state->stats.events;
+    stats.amounts = state->stats.amounts;
     stats.saturated = state->stats.saturated;
     stats.clashes = state->stats.clashes;
     stats.rows_changed = state->stats.rows_changed;
+    stats.rows_added = state->stats.rows_added;
+    stats.added_bytes = state->stats.added_bytes;
     stats.history_versions = server->history.last - server->history.first;
     stats.history_bytes = server->history.bytes;
     stats.pins = tally_catchup_pins(&server->catchup);

@@ -151,6 +151,7 @@ struct tally_server_stats {
     uint64_t requests, pushes;           // received
     uint64_t batches, batch_bytes;       // taken into records
     uint64_t events;                     // entries of batches that were counted
+    uint64_t amounts;                    // their sum, modulo 2^64: the events of producers that merge
     uint64_t repeats, holes, refused;    // batches that were not, by reason
     uint64_t busy;                       // requests turned away because the tick was full
     uint64_t saturated;                  // counters that stopped at the greatest value
@@ -158,6 +159,7 @@ struct tally_server_stats {
     uint64_t records, record_bytes;      // appended
     uint64_t frames, frame_bytes;        // published
     uint64_t rows_changed;               // rows removed, changed and added by them
+    uint64_t rows_added, added_bytes;    // of those the new ones, and the bytes of the columns that bring them
     uint64_t heartbeats;
     uint64_t catch_ups_current, catch_ups_delta, catch_ups_whole, catch_ups_gone;
     uint64_t catch_up_bytes;             // frames and chunks in answers

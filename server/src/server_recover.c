@@ -198,6 +198,8 @@ enum tally_status tally_server_recover(struct tally_server *server, uint64_t now
     uint64_t base = server->snapshot_previous;
     server->snapshot_due = base + server->options.snapshot_every;
     server->recovered = true;
+    // What is counted for people begins with the process: the replay was counted in another's life.
+    server->state.stats = (struct tally_state_stats){0};
     tally_mirror_confirm(server->mirror, server->state.epoch, server->state.version, now_ms);
     tally_server_tell(server, TALLY_SERVER_EVENT_RECOVERED, TALLY_OK, server->state.version,
                       server->state.version - base, "");

@@ -65,7 +65,10 @@ struct tally_verdict {
 };
 
 struct tally_state_stats {
-    uint64_t batches, events, repeats, holes, refused, saturated, clashes, rows_changed, forgotten;
+    uint64_t batches, events, repeats, holes, refused, saturated, clashes, forgotten;
+    uint64_t amounts;                   // sum of the amounts of the events, modulo 2^64
+    uint64_t rows_changed, rows_added;  // all rows of frames; those that came new
+    uint64_t added_bytes;               // of the columns that bring new rows
 };
 
 struct tally_state {

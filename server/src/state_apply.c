@@ -182,6 +182,7 @@ static enum tally_status apply_table(struct tally_state *state, struct tally_ent
         for (count = 0; count < GROUP && tally_entries_next(entries, &items[count].key, &items[count].amount); count++) {}
         if ((status = add_items(state, table, items, count, version))) return status;
         state->stats.events += count;
+        for (size_t i = 0; i < count; i++) state->stats.amounts += (uint64_t)items[i].amount;
     } while (count == GROUP);
     struct tally_bytes key;
     while (tally_entries_next_removed(entries, &key)) {
@@ -271,8 +272,13 @@ static enum tally_status write_table(struct tally_state *state, uint32_t number)
         if (row->key && (!touched->was_live || touched->replaced)) {
             tally_frame_added(frame, touched->id, tally_bytes(row->key, row->key_bytes), row->value);
             state->stats.rows_changed++;
+            state->stats.rows_added++;
         }
     }
+    static const enum tally_column of_added[] = {TALLY_COLUMN_ADDED, TALLY_COLUMN_KEY_SIZES, TALLY_COLUMN_KEYS,
+                                                 TALLY_COLUMN_VALUES};
+    for (unsigned i = 0; i < sizeof of_added / sizeof *of_added; i++)
+        state->stats.added_bytes += frame->columns[of_added[i]].size;
     tally_frame_table_end(frame);
     return TALLY_OK;
 }

@@ -80,13 +80,13 @@ struct world {
     struct tally_writer out;
     struct tally_writer record;
     uint64_t time_ms;
+    struct tally_seed seed;
 };
 
-static const struct tally_seed world_seed = {0x1234, 0x5678};
-
-static inline struct tally_state_options world_options(const struct model *model, uint64_t clash_mask)
+static inline struct tally_state_options world_options(const struct model *model, struct tally_seed seed,
+                                                       uint64_t clash_mask)
 {
-    return (struct tally_state_options){.dataset = test_text(MODEL_DATASET), .epoch = 1000, .seed = world_seed,
+    return (struct tally_state_options){.dataset = test_text(MODEL_DATASET), .epoch = 1000, .seed = seed,
                                         .producers_max = (uint32_t)model->producers_max,
                                         .tables_max = (uint32_t)model->tables_max, .clash_mask = clash_mask};
 }
@@ -101,7 +101,8 @@ static inline struct world *world_open(struct test_random *random, const struct 
                                       .tables = 1 + test_random_below(random, 6), .keys = 4 + test_random_below(random, 100),
                                       .remove_percent = (unsigned)test_random_below(random, 100),
                                       .strange_percent = (unsigned)test_random_below(random, 25)};
-    const struct tally_state_options options = world_options(&world->model, clash_mask);
+    world->seed = (struct tally_seed){test_random_next(random), test_random_next(random)};
+    const struct tally_state_options options = world_options(&world->model, world->seed, clash_mask);
     assert_int_equal(tally_state_init(&world->state, &options, alloc), TALLY_OK);
     world_mirror_open(&world->mirror);
     world->out = test_writer();

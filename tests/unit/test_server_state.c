@@ -47,7 +47,9 @@ static void test_clashes_begin_new_epochs(void **unused)
     struct test_random random = test_random_start("state: clashes");
     uint64_t clashes = 0;
     for (int round = 0; round < 30; round++) {
-        struct world *world = world_open(&random, &tally_alloc_libc, 0xfff);
+        struct world *world = world_open(&random, &tally_alloc_libc, 0x3ff);
+        world->feed.keys = 60;
+        world->feed.remove_percent = 20;
         uint64_t epoch = world->state.epoch;
         for (int i = 0; i < 40; i++) {
             struct tally_applied applied;
@@ -100,7 +102,7 @@ static void snapshot_of(struct world *world, struct tally_writer *file)
 static void replay_from(struct world *world, const struct history *history, const struct tally_writer *file, size_t at,
                         uint64_t clash_mask)
 {
-    struct tally_state_options options = world_options(&world->model, clash_mask);
+    struct tally_state_options options = world_options(&world->model, world->seed, clash_mask);
     struct tally_state state;
     struct tally_applied applied;
     struct tally_snapshot_header header;
@@ -170,7 +172,7 @@ static void test_a_damaged_snapshot_is_refused(void **unused)
     }
     struct tally_writer file = test_writer();
     snapshot_of(world, &file);
-    const struct tally_state_options options = world_options(&world->model, 0);
+    const struct tally_state_options options = world_options(&world->model, world->seed, 0);
     for (int i = 0; i < 3000; i++) {
         size_t size = file.size;
         uint8_t *copy = test_exact_copy(file.data, size);
@@ -421,7 +423,7 @@ static void test_the_nth_allocation_fails(void **unused)
         struct tally_writer record_out = test_writer(), out = test_writer();
         test_alloc_init(&alloc);
         alloc.fail_at = nth;
-        const struct tally_state_options options = world_options(&model, 0);
+        const struct tally_state_options options = world_options(&model, (struct tally_seed){1, 2}, 0);
         enum tally_status status = tally_state_init(&state, &options, &alloc.alloc);
         for (uint64_t version = 1; version <= 12 && !status; version++) {
             struct tally_applied applied;
