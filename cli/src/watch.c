@@ -14,9 +14,11 @@
 #include "metrics.h"
 
 static const char *const counter_names[WATCH_COUNTERS] = {
-    [WATCH_EVENTS] = "tally_server_events_total",
+    [WATCH_EVENTS] = "tally_server_amounts_total",
     [WATCH_FRAME_BYTES] = "tally_server_frame_bytes_total",
-    [WATCH_CHANGED_ROWS] = "tally_server_rows_changed_total",
+    [WATCH_ADDED_BYTES] = "tally_server_frame_added_bytes_total",
+    [WATCH_ROWS] = "tally_server_rows_changed_total",
+    [WATCH_ADDED_ROWS] = "tally_server_rows_added_total",
 };
 
 double watch_rate(const struct watch_place *place, enum watch_counter counter)
@@ -29,9 +31,12 @@ double watch_rate(const struct watch_place *place, enum watch_counter counter)
 
 double watch_bytes_per_change(const struct watch_counters *from, const struct watch_counters *to)
 {
-    if (!to->has[WATCH_FRAME_BYTES] || !to->has[WATCH_CHANGED_ROWS]) return -1;
-    double bytes = to->values[WATCH_FRAME_BYTES] - from->values[WATCH_FRAME_BYTES];
-    double rows = to->values[WATCH_CHANGED_ROWS] - from->values[WATCH_CHANGED_ROWS];
+    double more[WATCH_COUNTERS];
+    for (unsigned i = 0; i < WATCH_COUNTERS; i++) {
+        if (!to->has[i]) return -1;
+        more[i] = to->values[i] - (from ? from->values[i] : 0);
+    }
+    double bytes = more[WATCH_FRAME_BYTES] - more[WATCH_ADDED_BYTES], rows = more[WATCH_ROWS] - more[WATCH_ADDED_ROWS];
     return rows <= 0 || bytes < 0 ? -1 : bytes / rows;
 }
 
@@ -83,9 +88,6 @@ static void take_metrics(struct watch_place *place, const struct cli_http_reques
     for (unsigned i = 0; i < WATCH_COUNTERS; i++)
         place->now.has[i] =
             cli_metric_sum(tally_writer_bytes(&request->answer), counter_names[i], &place->now.values[i]);
-    if (place->has_first) return;
-    place->first = place->now;
-    place->has_first = true;
 }
 
 static void look(struct watch *watch)
@@ -147,8 +149,7 @@ static void show(struct watch *watch, bool as_json, bool terminal)
 
 static int watch_all(struct watch *watch, bool as_json, uint64_t interval_ms, uint64_t looks_max)
 {
-    bool terminal =
-        !as_json && isatty(STDOUT_FILENO) && getenv("TERM") && strcmp(getenv("TERM"), "dumb") != 0;
+    bool terminal = !as_json && isatty(STDOUT_FILENO) && getenv("TERM") && strcmp(getenv("TERM"), "dumb") != 0;
     watch->colours = terminal && !getenv("NO_COLOR");
     watch->start_ms = cli_now_ms();
     look(watch);
@@ -180,8 +181,7 @@ static int run(int argc, char **argv)
     bool as_json = false;
     uint64_t interval_ms = 1000, looks = 0;
     const struct cli_option options[] = {
-        {"at", "URL", "HTTP of the server; given again, of an edge\n(http://127.0.0.1:8090)", CLI_LIST, &at,
-         0, 0},
+        {"at", "URL", "HTTP of the server; given again, of an edge\n(http://127.0.0.1:8090)", CLI_LIST, &at, 0, 0},
         {"json", NULL, "a line of JSON a look", CLI_FLAG, &as_json, 0, 0},
         {"interval", "MS", "time between two looks (1000)", CLI_NUMBER, &interval_ms, 50, 3600000},
         {"looks", "N", "end after N of them (at Ctrl-C)", CLI_NUMBER, &looks, 1, UINT64_MAX},
@@ -206,18 +206,17 @@ const struct cli_command cli_watch = {
     .name = "watch",
     .arguments = "[--at URL]... [--json] [OPTIONS]",
     .purpose = "Watch a server and its edges while they work.",
-    .details =
-        "On a terminal a picture that is renewed every second, else a line. The first URL is shown in full: "
-        "version,\n"
-        "keys, events and changed keys a second, and bytes on the wire (of the frames that the server "
-        "published) per\n"
-        "changed key. Of the others: version, lag (versions behind the newest they know of), age, keys, "
-        "state.\n"
-        "\n"
-        "Exit codes: 0 ended by Ctrl-C, 2 wrong use, 3 none of the URLs could be reached at the start.\n"
-        "\n"
-        "Example:\n"
-        "  tallycast watch --at http://127.0.0.1:8090 --at http://127.0.0.1:8091 --at "
-        "http://127.0.0.1:8092\n",
+    .details = "On a terminal a picture that is renewed every second, else a line. The first URL is shown in full: "
+               "version,\n"
+               "keys, events and changed keys a second, and bytes on the wire (of the frames that the server "
+               "published) per\n"
+               "changed key. Of the others: version, lag (versions behind the newest they know of), age, keys, "
+               "state.\n"
+               "\n"
+               "Exit codes: 0 ended by Ctrl-C, 2 wrong use, 3 none of the URLs could be reached at the start.\n"
+               "\n"
+               "Example:\n"
+               "  tallycast watch --at http://127.0.0.1:8090 --at http://127.0.0.1:8091 --at "
+               "http://127.0.0.1:8092\n",
     .run = run,
 };

@@ -6,7 +6,7 @@
 
 #include "cli.h"
 
-enum watch_counter { WATCH_EVENTS, WATCH_FRAME_BYTES, WATCH_CHANGED_ROWS, WATCH_COUNTERS };
+enum watch_counter { WATCH_EVENTS, WATCH_FRAME_BYTES, WATCH_ADDED_BYTES, WATCH_ROWS, WATCH_ADDED_ROWS, WATCH_COUNTERS };
 
 struct watch_counters {
     double values[WATCH_COUNTERS];
@@ -21,8 +21,7 @@ struct watch_place {
     char error[160];
     char name[16], client[16], state[16], dataset[65], epoch[17], digest[33];
     uint64_t version, keys, age_ms, lag;
-    struct watch_counters first, before, now;
-    bool has_first;
+    struct watch_counters before, now;
 };
 
 struct watch {
@@ -36,7 +35,8 @@ struct watch {
 
 // Increase a second between the last two looks; negative when it is not known.
 double watch_rate(const struct watch_place *place, enum watch_counter counter);
-// Frame bytes per changed row between two looks; negative when nothing changed.
+// Bytes of published frames, less the columns that bring new keys, per changed key that was there before, between two looks
+// (`from` null: since the server's start). Negative when nothing changed.
 double watch_bytes_per_change(const struct watch_counters *from, const struct watch_counters *to);
 
 void watch_draw(struct watch *watch);             // a picture in place of the last one

@@ -102,39 +102,35 @@ static void draw_first(struct watch *watch)
 {
     const struct watch_place *place = &watch->places[0];
     char a[32], b[32];
-    draw(watch, BOLD "%-8s" PLAIN "%s  %s%s" PLAIN DIM "%s%s", place->name[0] ? place->name : "server",
-         place->url, state_colour(place),
-         place->reached ? place->state : "not reached: ", place->reached ? "" : place->error,
+    draw(watch, BOLD "%-8s" PLAIN "%s  %s%s" PLAIN DIM "%s%s", place->name[0] ? place->name : "server", place->url,
+         state_colour(place), place->reached ? place->state : "not reached: ", place->reached ? "" : place->error,
          place->reached ? "" : "");
     draw(watch, "  version         %-16skeys              %s", cli_thousands(place->version, a),
          cli_thousands(place->keys, b));
     char c[32], d[32], e[32], f[32];
-    draw(watch, "  events/s        %-16schanged keys/s    %s",
-         number_or_dash(watch_rate(place, WATCH_EVENTS), c),
-         number_or_dash(watch_rate(place, WATCH_CHANGED_ROWS), d));
-    draw(watch, "  bytes on the wire per changed key   %s now, %s since the start",
+    draw(watch, "  events/s        %-16schanged keys/s    %s", number_or_dash(watch_rate(place, WATCH_EVENTS), c),
+         number_or_dash(watch_rate(place, WATCH_ROWS), d));
+    draw(watch, "  bytes on the wire per changed key   %s now, %s since the server's start",
          ratio_or_dash(watch_bytes_per_change(&place->before, &place->now), e),
-         ratio_or_dash(watch_bytes_per_change(&place->first, &place->now), f));
+         ratio_or_dash(watch_bytes_per_change(NULL, &place->now), f));
 }
 
 static void draw_others(struct watch *watch)
 {
     if (watch->count < 2) return;
     draw(watch, "%s", "");
-    draw(watch, DIM "%-9s%12s%6s%9s%12s  %-12s%-7s%s", "", "version", "lag", "age", "keys", "state", "by",
-         "at");
+    draw(watch, DIM "%-9s%12s%6s%9s%12s  %-12s%-7s%s", "", "version", "lag", "age", "keys", "state", "by", "at");
     for (size_t i = 1; i < watch->count; i++) {
         const struct watch_place *place = &watch->places[i];
         char label[48], a[32], b[32], c[32];
         snprintf(label, sizeof label, "%s %zu", place->name[0] ? place->name : "edge", i);
         if (!place->reached) {
-            draw(watch, BOLD "%-9s" PLAIN RED "not reached: %s" PLAIN "  %s", label, place->error,
-                 place->url);
+            draw(watch, BOLD "%-9s" PLAIN RED "not reached: %s" PLAIN "  %s", label, place->error, place->url);
             continue;
         }
         draw(watch, BOLD "%-9s" PLAIN "%12s%6" PRIu64 "%9s%12s  %s%-12s" PLAIN "%-7s%s", label,
-             cli_thousands(place->version, a), place->lag, age_text(place->age_ms, b),
-             cli_thousands(place->keys, c), state_colour(place), place->state, place->client, place->url);
+             cli_thousands(place->version, a), place->lag, age_text(place->age_ms, b), cli_thousands(place->keys, c),
+             state_colour(place), place->state, place->client, place->url);
     }
 }
 
@@ -144,8 +140,7 @@ void watch_draw(struct watch *watch)
     watch->lines = 0;
     uint64_t seconds = (cli_now_ms() - watch->start_ms) / 1000;
     draw(watch, BOLD "tallycast" PLAIN "  dataset %s  " DIM "%02" PRIu64 ":%02" PRIu64 ":%02" PRIu64,
-         watch->places[0].dataset[0] ? watch->places[0].dataset : "-", seconds / 3600, seconds / 60 % 60,
-         seconds % 60);
+         watch->places[0].dataset[0] ? watch->places[0].dataset : "-", seconds / 3600, seconds / 60 % 60, seconds % 60);
     draw(watch, "%s", "");
     if (watch->progress_total) draw_bar(watch);
     draw_first(watch);
@@ -177,9 +172,8 @@ void watch_print_line(const struct watch *watch)
             continue;
         }
         printf(" keys %" PRIu64 " events/s %s changed keys/s %s bytes per changed key %s", place->keys,
-               number_or_dash(watch_rate(first, WATCH_EVENTS), a),
-               number_or_dash(watch_rate(first, WATCH_CHANGED_ROWS), b),
-               ratio_or_dash(watch_bytes_per_change(&first->first, &first->now), c));
+               number_or_dash(watch_rate(first, WATCH_EVENTS), a), number_or_dash(watch_rate(first, WATCH_ROWS), b),
+               ratio_or_dash(watch_bytes_per_change(NULL, &first->now), c));
     }
     putchar('\n');
     fflush(stdout);
@@ -216,9 +210,8 @@ static void json_place(struct tally_json *json, const struct watch_place *place)
         tally_json_u64(json, "age_ms", place->age_ms);
         tally_json_u64(json, "lag", place->lag);
         json_number_or_null(json, "events_per_second", watch_rate(place, WATCH_EVENTS));
-        json_number_or_null(json, "changed_keys_per_second", watch_rate(place, WATCH_CHANGED_ROWS));
-        json_number_or_null(json, "bytes_per_changed_key",
-                            watch_bytes_per_change(&place->before, &place->now));
+        json_number_or_null(json, "changed_keys_per_second", watch_rate(place, WATCH_ROWS));
+        json_number_or_null(json, "bytes_per_changed_key", watch_bytes_per_change(&place->before, &place->now));
     }
     tally_json_object_end(json);
 }
