@@ -18,21 +18,17 @@ struct tally_host_options {
     uint64_t memory_bytes_max; // of the mirror and all that belongs to it
     uint32_t readers_max;      // that will ever be open at a time, 1 to 62
     const char *module;        // wasmtime: path of tallycast-shared.wasm
-    void *owner;               // what `owner` gives back
 };
 
 struct tally_host_ops {
     const char *name; // "wasm", "native"
 
-    // On success fills ctx and all slots of *out_source that have to do with readers and views; the caller fills the rest (state, ready,
+    // On success fills ctx and all slots of *out_source that have to do with readers and views, and no other (state, ready,
     // metrics, now_ms). TALLY_INVALID, TALLY_NO_MEMORY, TALLY_UNSUPPORTED, TALLY_IO, with the reason.
     enum tally_status (*create)(const struct tally_host_options *options, struct tally_host **out_host,
                                 struct tally_http_source *out_source, struct tally_reason *out_reason);
     // No reader may be open. Clears the pointer; null is fine.
     void (*destroy)(struct tally_host **host);
-    // The options' owner, from the ctx of the source.
-    void *(*owner)(void *source_ctx);
-
     // The applier: as mirror.h, and TALLY_IO when the host itself failed.
     enum tally_status (*apply)(struct tally_host *host, struct tally_bytes frame);
     void (*abandon)(struct tally_host *host);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The client core as a library of this process.
-#include <host/host.h>
+#include <edge/host/host.h>
 #include <io/reads_native.h>
 #include <stdlib.h>
 #include <tallycast/memory.h>
@@ -50,7 +50,7 @@ static enum tally_status native_create(const struct tally_host_options *options,
         status = tally_mirror_init(&host->memory, &mirror, &host->mirror);
     }
     if (status == TALLY_OK) status = tally_reader_open(host->mirror, &host->reader);
-    if (status == TALLY_OK) status = tally_reads_native_create(host->mirror, options->owner, &host->reads, out_source);
+    if (status == TALLY_OK) status = tally_reads_native_create(host->mirror, NULL, &host->reads, out_source);
     if (status != TALLY_OK) {
         tally_reason_set(out_reason, "the native client does not start with %llu bytes of memory: %s",
                          (unsigned long long)options->memory_bytes_max, tally_status_str(status));
@@ -98,7 +98,6 @@ const struct tally_host_ops tally_host_native = {
     .name = "native",
     .create = native_create,
     .destroy = native_destroy,
-    .owner = tally_reads_native_owner,
     .apply = native_apply,
     .abandon = native_abandon,
     .confirm = native_confirm,

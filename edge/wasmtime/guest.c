@@ -2,11 +2,11 @@
 #include "guest.h"
 
 #include <assert.h>
+#include <client-wasm/wasm/module.h>
 #include <io/log.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <wasm/module.h>
 
 #define MODULE_BYTES_MAX ((size_t)16 << 20)
 #define ARGUMENTS_MAX    8u

@@ -4,12 +4,12 @@
 // belongs to the calling thread alone: the applier's buffer, or a reader's scratch.
 #include "guest.h"
 
-#include <host/host.h>
+#include <client-wasm/wasm/module.h>
+#include <edge/host/host.h>
 #include <io/log.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <wasm/module.h>
 
 // One that reads: an instance, a slot of the mirror and, for whole states, two chunks of guest memory.
 struct wasm_reader {
@@ -26,7 +26,6 @@ struct chunk_memory {
 
 struct tally_host {
     struct wasm_module module;
-    void *owner;
     struct wasm_reader applier;
     struct tally_view_info held; // as last told
     struct tally_mirror_stats stats;
@@ -382,8 +381,6 @@ static enum tally_status open_mirror(struct tally_host *host, const struct tally
     return status;
 }
 
-static void *wasm_owner(void *source_ctx) { return ((struct tally_host *)source_ctx)->owner; }
-
 static enum tally_status wasm_create(const struct tally_host_options *options, struct tally_host **out_host,
                                      struct tally_http_source *out_source, struct tally_reason *out_reason)
 {
@@ -393,7 +390,6 @@ static enum tally_status wasm_create(const struct tally_host_options *options, s
         return TALLY_NO_MEMORY;
     }
     pthread_mutex_init(&host->mutex, NULL);
-    host->owner = options->owner;
     host->chunks_count = options->readers_max;
     host->chunks = calloc(host->chunks_count, sizeof *host->chunks);
     enum tally_status status = TALLY_NO_MEMORY;
@@ -423,7 +419,6 @@ const struct tally_host_ops tally_host_wasmtime = {
     .name = "wasm",
     .create = wasm_create,
     .destroy = wasm_destroy,
-    .owner = wasm_owner,
     .apply = wasm_apply,
     .abandon = wasm_abandon,
     .confirm = wasm_confirm,

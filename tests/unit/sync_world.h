@@ -12,7 +12,7 @@
 
 #include <messages/messages.h>
 #include <stdio.h>
-#include <sync.h>
+#include <edge/src/sync.h>
 
 #define WORLD_VERSIONS 4096
 #define WORLD_SERVERS  3

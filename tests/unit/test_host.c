@@ -4,7 +4,7 @@
 #include "../support/with_cmocka.h"
 #include "model_frames.h"
 
-#include <host/host.h>
+#include <edge/host/host.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <unistd.h>
@@ -12,7 +12,6 @@
 static const struct tally_host_ops *ops;
 static struct tally_host *host;
 static struct tally_http_source source;
-static int owner;
 
 static enum tally_status create_with(uint64_t memory_bytes_max, uint32_t readers_max, const char *module,
                                      struct tally_reason *out_reason)
@@ -20,8 +19,7 @@ static enum tally_status create_with(uint64_t memory_bytes_max, uint32_t readers
     struct tally_host_options options = {.dataset = test_text("main"),
                                          .memory_bytes_max = memory_bytes_max,
                                          .readers_max = readers_max,
-                                         .module = module,
-                                         .owner = &owner};
+                                         .module = module};
     return ops->create(&options, &host, &source, out_reason);
 }
 
@@ -30,7 +28,6 @@ static void create(uint64_t memory_bytes_max)
     struct tally_reason reason = {0};
     enum tally_status status = create_with(memory_bytes_max, 8, TALLY_MODULE, &reason);
     if (status) fail_msg("%s", reason.text);
-    assert_ptr_equal(ops->owner(source.ctx), &owner);
 }
 
 static int teardown(void **state)
@@ -280,7 +277,7 @@ static void *read_on(void *unused)
 {
     (void)unused;
     void *reader = NULL;
-    if (source.open_reader(source.ctx, 0, &reader) != TALLY_OK) return (void *)(uintptr_t) "no reader";
+    if (source.open_reader(source.ctx, 0, &reader) != TALLY_OK) return (void *)(uintptr_t)"no reader";
     uint64_t last = 0;
     const char *wrong = NULL;
     char texts[16][32];

@@ -4,7 +4,7 @@
 #include "../support/with_cmocka.h"
 
 #include <string.h>
-#include <wasmtime/guest.h>
+#include <edge/wasmtime/guest.h>
 
 static void test_trap(void **state)
 {

@@ -8,9 +8,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <host/host.h>
+#include <edge/host/host.h>
 #include <signal.h>
-#include <store/store.h>
+#include <edge/store/store.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "options.h"
+
+#include <edge/src/sync.h>
+#include <io/endpoint.h>
+#include <io/http.h>
+#include <string.h>
+
+#ifdef TALLY_HAVE_WASMTIME
+#define CLIENTS "clients: wasm, native"
+#else
+#define CLIENTS "client: native (built without Wasmtime)"
+#endif
+
+static const struct tally_setting table[] = {
+    TALLY_SETTING_TEXT(struct edge_options, data, "data", "DIR", "./tallycast-edge-data",
+                       "directory of the stored copy, which the edge starts from"),
+    TALLY_SETTING_TEXT(struct edge_options, dataset, "dataset", "NAME", "main", "dataset to follow: a-z 0-9 _ . -"),
+    TALLY_SETTING_LIST(struct edge_options, subscribe, "subscribe", "URL", "tcp://127.0.0.1:7702",
+                       TALLY_SYNC_SERVERS_MAX, "publish endpoint of a server; once for each server"),
+    TALLY_SETTING_LIST(struct edge_options, catch_up, "catchup", "URL", "tcp://127.0.0.1:7703", TALLY_SYNC_SERVERS_MAX,
+                       "catch-up endpoint of a server; the nth belongs to the nth subscribe"),
+    TALLY_SETTING_TEXT(struct edge_options, http, "http", "HOST:PORT", "127.0.0.1:8091", "where reads are answered"),
+    TALLY_SETTING_NUMBER(struct edge_options, threads, "threads", "threads", "2", 1, TALLY_HTTP_THREADS_MAX,
+                         "threads that answer reads, each with its own client instance"),
+    TALLY_SETTING_NUMBER(struct edge_options, max_age_ms, "max-age", "ms", "5000", 100, 86400000,
+                         "a version older than this is stale, and the edge not ready"),
+    TALLY_SETTING_CHOICE(struct edge_options, client, "client", "auto|wasm|native", "auto",
+                         "what reads are answered by: the WASM client in Wasmtime, the same code built natively, or "
+                         "the first where it can be had"),
+    TALLY_SETTING_TEXT(struct edge_options, module, "module", "FILE", NULL,
+                       "tallycast-shared.wasm; without this setting the one that was built or installed with the edge"),
+    TALLY_SETTING_NUMBER(struct edge_options, memory_max, "memory-max", "bytes", "4G", (uint64_t)64 << 20,
+                         (uint64_t)1 << 40, "bound of the mirror's memory; the WASM client takes 4G at most"),
+    TALLY_SETTING_TEXT(struct edge_options, tls_cert, "tls-cert", "FILE", NULL, "certificate shown to servers (PEM)"),
+    TALLY_SETTING_TEXT(struct edge_options, tls_key, "tls-key", "FILE", NULL, "its key (PEM)"),
+    TALLY_SETTING_TEXT(struct edge_options, tls_ca, "tls-ca", "FILE", NULL,
+                       "what the certificates of servers are checked with (PEM); needed for tls+tcp"),
+    TALLY_SETTING_CHOICE(struct edge_options, log_level, "log-level", "debug|info|warn|error", "info",
+                         "the least that is logged"),
+    TALLY_SETTING_CHOICE(struct edge_options, log_format, "log-format", "logfmt|json", "logfmt", "form of a log line"),
+    TALLY_SETTING_NUMBER(struct edge_options, grace_ms, "grace", "ms", "5000", 0, 600000,
+                         "time to answer what was asked and to write the stored copy when stopped"),
+};
+
+const struct tally_settings_spec edge_settings = {
+    .program = "tallycast-edge",
+    .summary = "an exact, verified, read-only copy of a dataset (" CLIENTS ")",
+    .example = "tallycast-edge --subscribe tcp://127.0.0.1:7702 --catchup tcp://127.0.0.1:7703 --http 127.0.0.1:8091",
+    .version = TALLY_VERSION " (" CLIENTS ")",
+    .table = table,
+    .table_count = sizeof table / sizeof *table,
+};
+
+enum tally_status edge_options_check(const struct edge_options *options, struct tally_reason *out_reason)
+{
+    const struct tally_tls tls = {.cert = options->tls_cert, .key = options->tls_key, .ca = options->tls_ca};
+    if (!tally_name_valid(tally_bytes(options->dataset, strlen(options->dataset)))) {
+        tally_reason_set(out_reason, "--dataset %s: a name has 1 to 64 of a-z 0-9 _ . -", options->dataset);
+        return TALLY_INVALID;
+    }
+    if (!options->subscribe.count || options->subscribe.count != options->catch_up.count) {
+        tally_reason_set(out_reason, "--subscribe is given for %zu servers, --catchup for %zu: each server has both",
+                         options->subscribe.count, options->catch_up.count);
+        return TALLY_INVALID;
+    }
+#ifndef TALLY_HAVE_WASMTIME
+    if (options->client == EDGE_CLIENT_WASM) {
+        tally_reason_set(out_reason, "--client wasm: this edge was built without Wasmtime");
+        return TALLY_INVALID;
+    }
+#endif
+    enum tally_status status = tally_http_check("http", options->http, out_reason);
+    for (size_t i = 0; status == TALLY_OK && i < options->subscribe.count; i++) {
+        status = tally_endpoint_check("subscribe", options->subscribe.items[i], &tls, out_reason);
+        if (status == TALLY_OK) status = tally_endpoint_check("catchup", options->catch_up.items[i], &tls, out_reason);
+    }
+    return status;
+}

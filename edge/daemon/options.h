@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The settings of tallycast-edge.
+#ifndef TALLYCAST_EDGE_OPTIONS_H
+#define TALLYCAST_EDGE_OPTIONS_H
+
+#include <io/settings.h>
+
+enum edge_client { EDGE_CLIENT_AUTO, EDGE_CLIENT_WASM, EDGE_CLIENT_NATIVE };
+
+struct edge_options {
+    const char *data, *dataset, *http, *module;
+    struct tally_strings subscribe, catch_up;
+    uint64_t threads, max_age_ms, memory_max, grace_ms;
+    unsigned client, log_level, log_format;
+    const char *tls_cert, *tls_key, *tls_ca;
+};
+
+extern const struct tally_settings_spec edge_settings;
+
+// What no single setting shows. TALLY_INVALID with the reason.
+enum tally_status edge_options_check(const struct edge_options *options, struct tally_reason *out_reason);
+
+#endif

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the edge says: log lines of the core's events, the state and the metrics that HTTP threads show.
+#include "edge.h"
+
+#include <io/log.h>
+#include <io/metrics.h>
+
+// ---------------------------------------------------------------------------------------------------- log
+
+static const char *server_url(const struct edge *edge, uint32_t server)
+{
+    return server < edge->options->subscribe.count ? edge->options->subscribe.items[server] : "stored copy";
+}
+
+void edge_log_event(const struct edge *edge, const struct tally_sync_event *event)
+{
+    const struct tally_log_field server = tally_log_str("server", server_url(edge, event->server));
+    const struct tally_log_field epoch = tally_log_hex("epoch", event->epoch);
+    const struct tally_log_field version = tally_log_u64("version", event->version);
+    switch (event->kind) {
+    case TALLY_SYNC_EVENT_STATE:
+        tally_info("state", tally_log_str("from", tally_sync_state_str(event->state_from)),
+                   tally_log_str("to", tally_sync_state_str(event->state_to)), epoch, version);
+        return;
+    case TALLY_SYNC_EVENT_CONNECTED: tally_info("connected", server); return;
+    case TALLY_SYNC_EVENT_DISCONNECTED: tally_warn("disconnected", server); return;
+    case TALLY_SYNC_EVENT_EPOCH: tally_info("epoch", server, epoch, version); return;
+    case TALLY_SYNC_EVENT_GAP: tally_info("gap", server, epoch, version); return;
+    case TALLY_SYNC_EVENT_CATCH_UP:
+        tally_info("caught_up", server, epoch, version, tally_log_u64("messages", event->count));
+        return;
+    case TALLY_SYNC_EVENT_REQUEST_FAILED:
+        tally_warn("request_failed", server, tally_log_status(event->status), tally_log_bytes("message", event->text));
+        return;
+    case TALLY_SYNC_EVENT_REFUSED:
+        tally_warn("refused", server, tally_log_status(event->status), tally_log_u64("count", event->count));
+        return;
+    case TALLY_SYNC_EVENT_LOWER_EPOCH:
+        tally_warn("lower_epoch", server, epoch, tally_log_u64("count", event->count));
+        return;
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------- what is shown
+
+void edge_show(struct edge *edge, bool with_mirror)
+{
+    struct tally_sync_now now = {.unix_ms = edge_unix_ms()};
+    struct tally_mirror_stats mirror;
+    if (with_mirror) edge->host_ops->stats(edge->host, &mirror);
+    uint32_t connected = 0, servers = (uint32_t)edge->options->subscribe.count;
+    for (uint32_t i = 0; i < servers; i++) {
+        struct tally_sync_server_info info;
+        tally_sync_server_info(edge->sync, i, &info);
+        connected += info.connected;
+    }
+    pthread_mutex_lock(&edge->mutex);
+    tally_sync_info(edge->sync, now, &edge->shown.info);
+    edge->shown.sync = *tally_sync_stats(edge->sync);
+    if (with_mirror) edge->shown.mirror = mirror;
+    edge->shown.servers = servers;
+    edge->shown.connected = connected;
+    edge->shown.sound = edge->host_ops->sound(edge->host);
+    pthread_mutex_unlock(&edge->mutex);
+}
+
+// With the age of this moment: were the loop stuck, the state must still go stale.
+static struct edge_shown look(struct edge *edge)
+{
+    pthread_mutex_lock(&edge->mutex);
+    struct edge_shown shown = edge->shown;
+    pthread_mutex_unlock(&edge->mutex);
+    struct tally_sync_info *info = &shown.info;
+    uint64_t now_ms = edge_unix_ms();
+    info->age_ms = info->held.epoch && now_ms > info->held.fresh_ms ? now_ms - info->held.fresh_ms : 0;
+    bool may_be_stale = info->state == TALLY_SYNC_LIVE || info->state == TALLY_SYNC_CATCHING_UP;
+    if (may_be_stale && info->age_ms > edge->options->max_age_ms) info->state = TALLY_SYNC_STALE;
+    return shown;
+}
+
+static void get_state(void *ctx, struct tally_http_state *out_state)
+{
+    struct edge *edge = ctx;
+    struct edge_shown shown = look(edge);
+    *out_state = (struct tally_http_state){.name = "edge",
+                                           .client = edge->host_ops->name,
+                                           .state = tally_sync_state_str(shown.info.state),
+                                           .dataset = edge->options->dataset,
+                                           .newest_version = shown.info.newest,
+                                           .views_max_ms = 60000};
+}
+
+static bool get_ready(void *ctx, struct tally_reason *out_reason)
+{
+    struct edge *edge = ctx;
+    struct edge_shown shown = look(edge);
+    const struct tally_sync_info *info = &shown.info;
+    if (!info->held.epoch) {
+        tally_reason_set(out_reason, "%s: nothing verified is held yet", tally_sync_state_str(info->state));
+        return false;
+    }
+    if (info->age_ms > edge->options->max_age_ms) {
+        tally_reason_set(out_reason, "stale: version %llu is %llu ms old, more than %llu",
+                         (unsigned long long)info->held.version, (unsigned long long)info->age_ms,
+                         (unsigned long long)edge->options->max_age_ms);
+        return false;
+    }
+    if (!shown.sound) {
+        tally_reason_set(out_reason,
+                         "the client failed; what is held stays readable, but only a restart brings newer versions");
+        return false;
+    }
+    return true;
+}
+
+// ---------------------------------------------------------------------------------------------------- metrics
+
+static void counter(struct tally_writer *out, const char *name, const char *help, uint64_t value)
+{
+    tally_metric_one(out, name, TALLY_METRIC_COUNTER, help, value);
+}
+
+static void gauge(struct tally_writer *out, const char *name, const char *help, uint64_t value)
+{
+    tally_metric_one(out, name, TALLY_METRIC_GAUGE, help, value);
+}
+
+static void sync_metrics(struct tally_writer *out, const struct tally_sync_stats *sync)
+{
+    counter(out, "tally_sync_messages_total", "Published messages received.", sync->messages);
+    tally_metric_head(out, "tally_sync_received_bytes_total", TALLY_METRIC_COUNTER, "Bytes received, by way.");
+    tally_metric_sample(out, "tally_sync_received_bytes_total", "way", "published", sync->message_bytes);
+    tally_metric_sample(out, "tally_sync_received_bytes_total", "way", "catch_up", sync->answer_bytes);
+    counter(out, "tally_sync_heartbeats_total", "Heartbeats received.", sync->heartbeats);
+    counter(out, "tally_sync_frames_applied_total", "Versions taken.", sync->frames_applied);
+    counter(out, "tally_sync_frames_old_total", "Frames that were held already.", sync->frames_old);
+    counter(out, "tally_sync_frames_lower_epoch_total", "Frames of an older epoch than the held one.",
+            sync->frames_lower_epoch);
+    gauge(out, "tally_sync_early_frames", "Frames held ahead of their turn.", sync->early_frames);
+    gauge(out, "tally_sync_early_bytes", "Bytes of them.", sync->early_bytes);
+    counter(out, "tally_sync_early_dropped_total", "Early frames given up.", sync->early_dropped);
+    counter(out, "tally_sync_gaps_total", "Times that a frame was missing.", sync->gaps);
+    counter(out, "tally_sync_requests_total", "Catch-up requests sent.", sync->requests);
+    counter(out, "tally_sync_requests_failed_total", "Catch-up requests that failed.", sync->requests_failed);
+    tally_metric_head(out, "tally_sync_catch_ups_total", TALLY_METRIC_COUNTER,
+                      "Answered catch-ups, by what they brought.");
+    tally_metric_sample(out, "tally_sync_catch_ups_total", "kind", "current", sync->catch_ups_current);
+    tally_metric_sample(out, "tally_sync_catch_ups_total", "kind", "delta", sync->catch_ups_delta);
+    tally_metric_sample(out, "tally_sync_catch_ups_total", "kind", "whole", sync->catch_ups_whole);
+    counter(out, "tally_sync_chunks_total", "Chunks of whole states.", sync->chunks);
+    counter(out, "tally_sync_restarts_total", "Whole states begun again.", sync->restarts);
+    counter(out, "tally_sync_repairs_total", "Whole states asked for because something did not verify.", sync->repairs);
+    tally_metric_head(out, "tally_sync_refused_total", TALLY_METRIC_COUNTER, "Messages refused, by reason.");
+    static const struct {
+        enum tally_status status;
+        const char *reason;
+    } reasons[] = {
+#define X(name, number, text) {TALLY_##name, #name},
+        TALLY_STATUS_LIST(X)
+#undef X
+    };
+    for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++) {
+        uint64_t count = sync->refused[reasons[i].status];
+        if (count) tally_metric_sample(out, "tally_sync_refused_total", "reason", reasons[i].reason, count);
+    }
+}
+
+static void store_metrics(struct tally_writer *out, const struct tally_store_stats *store)
+{
+    gauge(out, "tally_store_version", "Version that the stored copy leads to.", store->version);
+    tally_metric_head(out, "tally_store_bytes", TALLY_METRIC_GAUGE, "Bytes of the stored copy.");
+    tally_metric_sample(out, "tally_store_bytes", "part", "base", store->base_bytes);
+    tally_metric_sample(out, "tally_store_bytes", "part", "deltas", store->deltas_bytes);
+    gauge(out, "tally_store_queue_bytes", "Bytes that wait to be written.", store->queue_bytes);
+    counter(out, "tally_store_appended_total", "Frames appended.", store->appended);
+    counter(out, "tally_store_rewrites_total", "Times that the copy was written anew.", store->rewrites);
+    counter(out, "tally_store_failures_total", "Writes that failed.", store->failures);
+    counter(out, "tally_store_overflows_total", "Times that too much waited.", store->overflows);
+    gauge(out, "tally_store_failing", "1: the stored copy cannot be written.", store->failing);
+}
+
+static void get_metrics(void *ctx, struct tally_writer *out)
+{
+    struct edge *edge = ctx;
+    struct edge_shown shown = look(edge);
+    const struct tally_sync_info *info = &shown.info;
+    struct tally_reason unused;
+    struct tally_store_stats store;
+    tally_store_stats(edge->store, &store);
+    gauge(out, "tally_edge_ready", "1: /readyz answers 200.", get_ready(edge, &unused));
+    gauge(out, "tally_edge_lag_versions", "Versions behind the newest known.", info->lag);
+    tally_metric_head(out, "tally_edge_age_seconds", TALLY_METRIC_GAUGE,
+                      "Time since the held version was known to be the newest.");
+    tally_metric_sample_seconds(out, "tally_edge_age_seconds", NULL, NULL, info->age_ms * 1000000);
+    tally_metric_head(out, "tally_edge_state", TALLY_METRIC_GAUGE, "1 for the state that the edge is in.");
+    for (unsigned i = TALLY_SYNC_COLD; i <= TALLY_SYNC_STALE; i++)
+        tally_metric_sample(out, "tally_edge_state", "state", tally_sync_state_str((enum tally_sync_state)i),
+                            info->state == i);
+    tally_metric_head(out, "tally_edge_client", TALLY_METRIC_GAUGE, "1 for the client that reads are answered by.");
+    tally_metric_sample(out, "tally_edge_client", "client", edge->host_ops->name, 1);
+    gauge(out, "tally_edge_servers", "Servers to follow.", shown.servers);
+    gauge(out, "tally_edge_servers_connected", "Servers that are connected.", shown.connected);
+    sync_metrics(out, &shown.sync);
+    store_metrics(out, &store);
+    tally_metrics_mirror(out, &shown.mirror, &info->held);
+}
+
+// ---------------------------------------------------------------------------------------------------- source
+
+static enum tally_status open_reader(void *ctx, unsigned thread, void **out_reader)
+{
+    struct edge *edge = ctx;
+    return edge->host_source.open_reader(edge->host_source.ctx, thread, out_reader);
+}
+
+static void close_reader(void *ctx, void *reader)
+{
+    struct edge *edge = ctx;
+    edge->host_source.close_reader(edge->host_source.ctx, reader);
+}
+
+void edge_fill_source(struct edge *edge)
+{
+    edge->source = edge->host_source;
+    edge->source.ctx = edge;
+    edge->source.open_reader = open_reader;
+    edge->source.close_reader = close_reader;
+    edge->source.state = get_state;
+    edge->source.ready = get_ready;
+    edge->source.metrics = get_metrics;
+}
