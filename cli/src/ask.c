@@ -12,8 +12,7 @@
 
 #define AT_DEFAULT "http://127.0.0.1:8090"
 
-// ----------------------------------------------------------------------------------------------------
-// version
+// --------------------------------------------------------------------------------------------------- version
 
 static const char *text_of(const json_t *json, const char *name)
 {
@@ -59,9 +58,9 @@ static int run_version(int argc, char **argv)
         printf("dataset  %s\nepoch    %s\nversion  %lld\ndigest   %s\nkeys     %lld\ncut at   %s\nage      "
                "%lld ms\n"
                "lag      %lld\nstate    %s\n",
-               text_of(json, "dataset"), text_of(json, "epoch"), number_of(json, "version"),
-               text_of(json, "digest"), number_of(json, "keys"), text_of(json, "cut_at"),
-               number_of(json, "age_ms"), number_of(json, "lag"), text_of(json, "state"));
+               text_of(json, "dataset"), text_of(json, "epoch"), number_of(json, "version"), text_of(json, "digest"),
+               number_of(json, "keys"), text_of(json, "cut_at"), number_of(json, "age_ms"), number_of(json, "lag"),
+               text_of(json, "state"));
         if (!cli_flush()) code = CLI_WRONG_USE;
     }
     json_decref(json);
@@ -89,8 +88,7 @@ struct getting {
     size_t count;
 };
 
-static void print_value(const struct getting *g, struct tally_bytes key, const json_t *value,
-                        const json_t *answer)
+static void print_value(const struct getting *g, struct tally_bytes key, const json_t *value, const json_t *answer)
 {
     if (!g->as_json) {
         if (!json_is_integer(value)) return;
@@ -138,8 +136,7 @@ static int get_one(struct getting *g, struct tally_bytes key)
     cli_http_encode(&path, key);
     tally_write_raw(&path, "", 1);
     json_t *answer = NULL;
-    int code = path.failed ? CLI_REFUSED
-                           : cli_http_json(g->at, (const char *)path.data, tally_bytes(NULL, 0), &answer);
+    int code = path.failed ? CLI_REFUSED : cli_http_json(g->at, (const char *)path.data, tally_bytes(NULL, 0), &answer);
     if (code == CLI_NO) {
         tell_missing(g, key);
         code = CLI_DONE;
@@ -229,8 +226,8 @@ static int run_get(int argc, char **argv)
     const struct cli_option options[] = {
         {"at", "URL", "HTTP of a server or an edge (" AT_DEFAULT ")", CLI_TEXT, &g.at, 0, 0},
         {"json", NULL, "a line of JSON a key", CLI_FLAG, &g.as_json, 0, 0},
-        {"escaped", NULL, "keys on standard input are written as dump writes them:\n\\t \\n \\r \\\\",
-         CLI_FLAG, &g.escaped, 0, 0},
+        {"escaped", NULL, "keys on standard input are written as dump writes them:\n\\t \\n \\r \\\\", CLI_FLAG,
+         &g.escaped, 0, 0},
     };
     int words = cli_parse(&cli_get, options, 3, argc, argv);
     if (words < 2) {
@@ -247,8 +244,7 @@ static int run_get(int argc, char **argv)
     if (words == 2 && strcmp(argv[2], "-") == 0)
         code = get_stdin(&g);
     else
-        for (int i = 2; code == CLI_DONE && i <= words; i++)
-            code = add_key(&g, (uint8_t *)argv[i], strlen(argv[i]), 0);
+        for (int i = 2; code == CLI_DONE && i <= words; i++) code = add_key(&g, (uint8_t *)argv[i], strlen(argv[i]), 0);
     if (code == CLI_DONE) code = get_batch(&g);
     if (!cli_flush() && code == CLI_DONE) code = CLI_WRONG_USE;
     if (code == CLI_DONE && g.missing) {
@@ -262,11 +258,10 @@ const struct cli_command cli_get = {
     .name = "get",
     .arguments = "[--at URL] [--json] [--escaped] TABLE KEY...|-",
     .purpose = "Read the counts of keys; with - the keys come from standard input, one a line.",
-    .details = "Prints key<TAB>value; keys that are not there are told on stderr. The keys of a call (of "
-               "each 4,096, when there\n"
-               "are more) are read from one version. Tab, newline, carriage return and backslash in a key "
-               "are printed as\n"
-               "\\t \\n \\r \\\\. Keys that are no UTF-8 are asked for one by one.\n"
+    .details = "Prints key<TAB>value; keys that are not there are told on stderr. The keys of a call (of\n"
+               "each 4,096, when there are more) are read from one version. Tab, newline, carriage return\n"
+               "and backslash in a key are printed as \\t \\n \\r \\\\. Keys that are no UTF-8 are asked for\n"
+               "one by one.\n"
                "\n"
                "Exit codes: 0 every key is there, 1 one is not, 2 wrong use, 3 cannot reach, 4 refused.\n"
                "\n"

@@ -32,8 +32,7 @@ void cli_complain(const char *format, ...)
     va_end(arguments);
 }
 
-// ----------------------------------------------------------------------------------------------------
-// options
+// --------------------------------------------------------------------------------------------------- options
 
 static void print_help(const struct cli_command *command, const struct cli_option *options,
                        size_t option_count)

@@ -22,8 +22,7 @@ enum cli_exit {
     CLI_REFUSED = 4,     // the server was reached and said no, or answered with what cannot be right
 };
 
-// ----------------------------------------------------------------------------------------------------
-// complaints
+// ------------------------------------------------------------------------------------------------ complaints
 
 // One line on stderr, "tallycast COMMAND: ...". Clears a progress line first. The command is the one given to
 // cli_parse.
@@ -32,8 +31,7 @@ void cli_complain(const char *format, ...) __attribute__((format(printf, 1, 2)))
 // A line on stderr that is rewritten in place, on a terminal only; null takes it away.
 void cli_progress(const char *text);
 
-// ----------------------------------------------------------------------------------------------------
-// options
+// --------------------------------------------------------------------------------------------------- options
 
 enum cli_option_type { CLI_FLAG, CLI_TEXT, CLI_NUMBER, CLI_LIST };
 
@@ -71,8 +69,7 @@ int cli_parse(const struct cli_command *command, const struct cli_option *option
 // Decimal, or hexadecimal behind "0x"; the whole text. False when it is anything else, or out of 64 bits.
 bool cli_number(const char *text, uint64_t *out_number);
 
-// ---------------------------------------------------------------------------------------------------- time
-// and signals
+// ------------------------------------------------------------------------------------------ time and signals
 
 uint64_t cli_now_ms(void);  // monotonic
 uint64_t cli_unix_ms(void); // wall clock

@@ -131,8 +131,7 @@ static bool has_line(const struct counting *c)
            (c->begin < c->end && (c->input_over || memchr(c->input + c->begin, '\n', c->end - c->begin)));
 }
 
-// ----------------------------------------------------------------------------------------------------
-// merging
+// --------------------------------------------------------------------------------------------------- merging
 
 // Milliseconds until the rate allows another event; 0: now.
 static int rate_wait_ms(const struct counting *c, uint64_t now)
@@ -167,8 +166,7 @@ static bool merge_due(const struct counting *c, uint64_t now)
     return c->holding || input_used || c->interrupted_ms || now - c->merge_since_ms >= c->batch_ms;
 }
 
-// ----------------------------------------------------------------------------------------------------
-// telling
+// --------------------------------------------------------------------------------------------------- telling
 
 static void show_progress(struct counting *c, bool force)
 {
@@ -225,8 +223,7 @@ static int tell_result(struct counting *c)
     return c->code;
 }
 
-// ---------------------------------------------------------------------------------------------------- the
-// loop
+// -------------------------------------------------------------------------------------------------- the loop
 
 static bool finished(const struct counting *c)
 {
@@ -394,22 +391,19 @@ const struct cli_command cli_count = {
     .name = "count",
     .arguments = "[--to URL] [--dataset NAME] [OPTIONS] [FILE|-]",
     .purpose = "Count events: lines of table<TAB>key[<TAB>amount], from FILE or standard input.",
-    .details = "Lines are merged into batches; a batch is sent until the server says that it is on disk, and "
-               "counted once\n"
-               "however often that takes. While the server is away the command waits for it.\n"
-               "\n"
-               "A bad line ends the command with code 2, and is named; the lines before it are counted. With "
-               "--skip-bad bad\n"
-               "lines are left out. An empty line is no event. Ctrl-C stops reading, waits up to 5 seconds "
-               "for what was read\n"
-               "to be acknowledged, and tells how far it came; a second one ends at once.\n"
-               "\n"
-               "Exit codes: 0 everything that was read is acknowledged, 2 wrong use or a bad line, 3 not "
-               "everything was\n"
-               "acknowledged, 4 the server refused.\n"
-               "\n"
-               "Example:\n"
-               "  printf 'pages\\t/home\\npages\\t/about\\t3\\n' | tallycast count --to tcp://127.0.0.1:7701 "
-               "--dataset main\n",
+    .details =
+        "Lines are merged into batches; a batch is sent until the server says that it is on disk, and\n"
+        "counted once however often that takes. While the server is away the command waits for it.\n"
+        "\n"
+        "A bad line ends the command with code 2, and is named; the lines before it are counted. With\n"
+        "--skip-bad bad lines are left out. An empty line is no event. Ctrl-C stops reading, waits up\n"
+        "to 5 seconds for what was read to be acknowledged, and tells how far it came; a second one\n"
+        "ends at once.\n"
+        "\n"
+        "Exit codes: 0 everything that was read is acknowledged, 2 wrong use or a bad line, 3 not\n"
+        "everything was acknowledged, 4 the server refused.\n"
+        "\n"
+        "Example:\n"
+        "  printf 'pages\\t/home\\npages\\t/about\\t3\\n' | tallycast count --to tcp://127.0.0.1:7701 --dataset main\n",
     .run = run,
 };

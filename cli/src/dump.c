@@ -164,18 +164,17 @@ const struct cli_command cli_dump = {
     .name = "dump",
     .arguments = "[--at URL] [--table NAME] [--meta] [--json]",
     .purpose = "Write every row of one version as table<TAB>key<TAB>value lines.",
-    .details = "The rows come from one version, and its digest was verified before the first line. Tab, "
-               "newline, carriage return\n"
-               "and backslash in a key are written \\t \\n \\r \\\\; `tallycast count --escaped` reads such "
-               "lines. The order is the\n"
-               "server's; sort if you need one. A dump with --meta can be checked by `tallycast verify`. The "
-               "meta line holds the\n"
-               "dataset's seed, which is a secret towards those who choose keys.\n"
-               "\n"
-               "Exit codes: 0 done, 1 nothing to dump (with --meta), 2 wrong use, 3 cannot reach, 4 refused, "
-               "or it did not verify.\n"
-               "\n"
-               "Example:\n"
-               "  tallycast dump --at http://127.0.0.1:8091 --meta > main.dump\n",
+    .details =
+        "The rows come from one version, and its digest was verified before the first line. Tab,\n"
+        "newline, carriage return and backslash in a key are written \\t \\n \\r \\\\; `tallycast\n"
+        "count --escaped` reads such lines. The order is the server's; sort if you need one. A dump\n"
+        "with --meta can be checked by `tallycast verify`. The meta line holds the dataset's seed,\n"
+        "which is a secret towards those who choose keys.\n"
+        "\n"
+        "Exit codes: 0 done, 1 nothing to dump (with --meta), 2 wrong use, 3 cannot reach, 4 refused,\n"
+        "or it did not verify.\n"
+        "\n"
+        "Example:\n"
+        "  tallycast dump --at http://127.0.0.1:8091 --meta > main.dump\n",
     .run = run,
 };

@@ -113,8 +113,7 @@ static int lane_send(struct lane *lane)
     return CLI_DONE;
 }
 
-// ---------------------------------------------------------------------------------------------------- open
-// and close
+// -------------------------------------------------------------------------------------------- open and close
 
 static uint64_t random_producer(void)
 {
@@ -226,8 +225,7 @@ void cli_sender_close(struct cli_sender **sender_place)
     *sender_place = NULL;
 }
 
-// ----------------------------------------------------------------------------------------------------
-// answers
+// --------------------------------------------------------------------------------------------------- answers
 
 static int put_off(struct lane *lane, const char *why)
 {

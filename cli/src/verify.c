@@ -37,8 +37,7 @@ static void add_row(struct verifying *v, struct tally_bytes table, struct tally_
     v->rows++;
 }
 
-// ---------------------------------------------------------------------------------------------------- from a
-// file
+// ----------------------------------------------------------------------------------------------- from a file
 
 static int read_lines(struct verifying *v, FILE *file)
 {
@@ -92,8 +91,7 @@ static int verify_file(struct verifying *v)
     return code;
 }
 
-// ---------------------------------------------------------------------------------------------------- from a
-// snapshot
+// ------------------------------------------------------------------------------------------- from a snapshot
 
 static bool add_table(struct verifying *v, struct tally_table_reader *table)
 {
@@ -136,8 +134,7 @@ static bool on_frame(void *ctx, struct tally_bytes frame)
     return false;
 }
 
-// ---------------------------------------------------------------------------------------------------- the
-// answer
+// ------------------------------------------------------------------------------------------------ the answer
 
 static int tell(const struct verifying *v)
 {
@@ -189,11 +186,12 @@ const struct cli_command cli_verify = {
     .name = "verify",
     .arguments = "[--json] FILE|-|--at URL",
     .purpose = "Recompute the digest of a dump row by row and compare it with the stated one.",
-    .details = "FILE is what `tallycast dump --meta` wrote; with --at a whole version is fetched instead.\n"
-               "\n"
-               "Exit codes: 0 equal, 1 not equal, 2 wrong use or no dump, 3 cannot reach, 4 refused.\n"
-               "\n"
-               "Example:\n"
-               "  tallycast dump --meta > main.dump && tallycast verify main.dump\n",
+    .details =
+        "FILE is what `tallycast dump --meta` wrote; with --at a whole version is fetched instead.\n"
+        "\n"
+        "Exit codes: 0 equal, 1 not equal, 2 wrong use or no dump, 3 cannot reach, 4 refused.\n"
+        "\n"
+        "Example:\n"
+        "  tallycast dump --meta > main.dump && tallycast verify main.dump\n",
     .run = run,
 };

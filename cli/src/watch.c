@@ -40,8 +40,7 @@ double watch_bytes_per_change(const struct watch_counters *from, const struct wa
     return rows <= 0 || bytes < 0 ? -1 : bytes / rows;
 }
 
-// ----------------------------------------------------------------------------------------------------
-// looking
+// --------------------------------------------------------------------------------------------------- looking
 
 static void copy_text(const json_t *json, const char *name, char *out, size_t size)
 {
@@ -108,8 +107,7 @@ static void look(struct watch *watch)
     for (size_t i = 0; i < 2 * watch->count; i++) cli_http_free(&requests[i]);
 }
 
-// ---------------------------------------------------------------------------------------------------- the
-// terminal
+// ---------------------------------------------------------------------------------------------- the terminal
 
 static struct termios terminal_before;
 static bool terminal_changed;
@@ -134,8 +132,7 @@ static void terminal_restore(void)
     fflush(stdout);
 }
 
-// ---------------------------------------------------------------------------------------------------- the
-// command
+// ----------------------------------------------------------------------------------------------- the command
 
 static void show(struct watch *watch, bool as_json, bool terminal)
 {
@@ -206,17 +203,17 @@ const struct cli_command cli_watch = {
     .name = "watch",
     .arguments = "[--at URL]... [--json] [OPTIONS]",
     .purpose = "Watch a server and its edges while they work.",
-    .details = "On a terminal a picture that is renewed every second, else a line. The first URL is shown in full: "
-               "version,\n"
-               "keys, events and changed keys a second, and bytes on the wire (of the frames that the server "
-               "published) per\n"
-               "changed key. Of the others: version, lag (versions behind the newest they know of), age, keys, "
-               "state.\n"
-               "\n"
-               "Exit codes: 0 ended by Ctrl-C, 2 wrong use, 3 none of the URLs could be reached at the start.\n"
-               "\n"
-               "Example:\n"
-               "  tallycast watch --at http://127.0.0.1:8090 --at http://127.0.0.1:8091 --at "
-               "http://127.0.0.1:8092\n",
+    .details =
+        "On a terminal a picture that is renewed every second, else a line. The first URL is shown in\n"
+        "full: version, keys, events and changed keys a second, and bytes on the wire per changed key:\n"
+        "the bytes of the frames that the server published, less what brings new keys, over the changes\n"
+        "of keys that were there before. Of the others: version, lag (versions behind the newest they\n"
+        "know of), age, keys, state.\n"
+        "\n"
+        "Exit codes: 0 ended by Ctrl-C, 2 wrong use, 3 none of the URLs could be reached at the\n"
+        "start.\n"
+        "\n"
+        "Example:\n"
+        "  tallycast watch --at http://127.0.0.1:8090 --at http://127.0.0.1:8091 --at http://127.0.0.1:8092\n",
     .run = run,
 };

@@ -6,6 +6,8 @@
 
 #include <cli.h>
 #include <messages/messages.h>
+#include <nng/nng.h>
+
 #include <nng/protocol/reqrep0/rep.h>
 #include <poll.h>
 #include <pthread.h>
