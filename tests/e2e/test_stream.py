@@ -5,7 +5,7 @@ import subprocess
 import urllib.parse
 
 import harness
-from harness import BIN, EVENT_AWK, FULL, SLICE, get, metric
+from harness import BIN, EVENT_AWK, FULL, SLICE, get
 
 
 class Stream(harness.Case):
