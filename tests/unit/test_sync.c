@@ -116,8 +116,7 @@ static void test_boot(void **state)
     world.servers[0].cut_ms[9] = world.now.unix_ms - 60000;
     tally_sync_boot_begin(world.sync, world.now);
     assert_state(TALLY_SYNC_BOOTING);
-    struct world_blob base =
-        world_frame("main", 100, 0, 7, 0, world.servers[0].values[7], world.now.unix_ms, 0, false);
+    struct world_blob base = world_frame("main", 100, 0, 7, 0, world.servers[0].values[7], world.now.unix_ms, 0, false);
     assert_int_equal(tally_sync_boot_message(world.sync, world.now, world_bytes(base)), TALLY_OK);
     free(base.data);
     struct world_blob delta = world_published(&world.servers[0], 7, 8);
@@ -368,17 +367,14 @@ static void test_garbage(void **state)
     struct test_random random = test_random_start("test_sync garbage");
     for (unsigned i = 0; i < 20000; i++) {
         cut(0, i % 50 == 0 && world.servers[0].version < 300);
-        struct world_blob message = test_random_percent(&random, 50)
-                                        ? world_published(&world.servers[0], 5, 6)
-                                        : world_heartbeat(&world.servers[0], 1);
+        struct world_blob message = test_random_percent(&random, 50) ? world_published(&world.servers[0], 5, 6)
+                                                                     : world_heartbeat(&world.servers[0], 1);
         unsigned flips = (unsigned)test_random_between(&random, 1, 4);
-        size_t size =
-            test_random_percent(&random, 30) ? test_random_below(&random, message.size) : message.size;
+        size_t size = test_random_percent(&random, 30) ? test_random_below(&random, message.size) : message.size;
         // A flipped bit, or a cut; the sealed part must be hurt, not only the topic byte that tells the kinds
         // apart.
         for (unsigned k = 0; k < flips; k++) {
-            message.data[test_random_below(&random, message.size)] ^=
-                (uint8_t)(1u << test_random_below(&random, 8));
+            message.data[test_random_below(&random, message.size)] ^= (uint8_t)(1u << test_random_below(&random, 8));
         }
         uint8_t *exact = test_exact_copy(message.data, size);
         tally_sync_message(world.sync, world.now, 0, tally_bytes(exact, size));
@@ -485,6 +481,31 @@ static void test_chunks(void **state)
     assert_int_equal(world.last[TALLY_SYNC_EVENT_CATCH_UP].count, 10);
 }
 
+// A repair by a whole state in chunks is not disturbed by a delta that would fit what is held.
+static void test_chunks_beside_good_deltas(void **state)
+{
+    (void)state;
+    live(5);
+    world.servers[0].chunks = 3;
+    cut(0, 1);
+    world.servers[0].sick = true;
+    world_publish(&world, 0, 5, 6);
+    world_answer_now(&world);
+    assert_true(world.ask.has_cursor);
+    world.servers[0].sick = false;
+    unsigned applies = world.mirror.applies;
+    world_publish(&world, 0, 5, 6);
+    cut(0, 1);
+    world_publish(&world, 0, 6, 7);
+    assert_int_equal(world.mirror.applies, applies);
+    assert_true(world.mirror.staged);
+    world_answer_now(&world);
+    world_answer_now(&world);
+    assert_held(100, 7);
+    assert_int_equal(stats()->restarts, 0);
+    assert_int_equal(stats()->requests_failed, 0);
+}
+
 static void test_chunks_gone(void **state)
 {
     (void)state;
@@ -558,6 +579,41 @@ static void test_back_off(void **state)
     assert_int_equal(world.events[TALLY_SYNC_EVENT_REQUEST_FAILED], 12);
 }
 
+static void test_back_off_ends(void **state)
+{
+    (void)state;
+    init(1);
+    cut(0, 5);
+    tally_sync_connected(world.sync, world.now, 0);
+    for (unsigned i = 0; i < 10; i++) {
+        world.asked = false;
+        tally_sync_answer_failed(world.sync, world.now, 0, world.request, TALLY_UNREACHABLE);
+        world_pass(&world, tally_sync_due(world.sync) - world.now.monotonic_ms);
+    }
+    world_answer_now(&world);
+    assert_held(100, 5);
+    cut(0, 2);
+    world_publish(&world, 0, 6, 7);
+    tally_sync_answer_failed(world.sync, world.now, 0, world.request, TALLY_UNREACHABLE);
+    assert_in_range(tally_sync_due(world.sync) - world.now.monotonic_ms, 50, 100); // the first step again
+}
+
+// It names a version that it does not hand out: asked now and then, not all the time.
+static void test_server_that_promises_too_much(void **state)
+{
+    (void)state;
+    live(5);
+    struct world_server boaster = world.servers[0];
+    boaster.version = 9;
+    unsigned sends = world.sends;
+    for (unsigned i = 0; i < 6000; i++) {
+        if (i % 100 == 0) world_message(&world, 0, world_heartbeat(&boaster, world.now.unix_ms));
+        for (unsigned k = 0; k < 50 && world.asked; k++) world_answer_now(&world);
+        world_pass(&world, 10);
+    }
+    assert_in_range(world.sends - sends, 6, 60);
+}
+
 static void test_send_fails(void **state)
 {
     (void)state;
@@ -627,7 +683,9 @@ static void test_epochs(void **state)
     world.servers[1].epoch = 99;
     cut(1, 200);
     tally_sync_connected(world.sync, world.now, 1);
+    unsigned applies = world.mirror.applies;
     world_answer_now(&world);
+    assert_int_equal(world.mirror.applies, applies);
     world_message(&world, 1, world_heartbeat(&world.servers[1], world.now.unix_ms));
     world_publish(&world, 1, 198, 199);
     world_pass(&world, 4000);
@@ -683,8 +741,7 @@ static void test_nth_allocation_fails(void **state)
         test_alloc_init(&world.memory);
         world.memory.fail_at = n;
         world_server_init(&world.servers[0], 100);
-        enum tally_status status =
-            tally_sync_create(&options, &world_ops, &world, &world.memory.alloc, &world.sync);
+        enum tally_status status = tally_sync_create(&options, &world_ops, &world, &world.memory.alloc, &world.sync);
         if (status != TALLY_OK) {
             assert_int_equal(status, TALLY_NO_MEMORY);
             assert_int_equal(world.memory.blocks, 0);
@@ -718,15 +775,12 @@ static void test_wrong_options(void **state)
     struct tally_sync_options options = {.dataset = test_text("main"), .servers = TALLY_SYNC_SERVERS_MAX + 1};
     test_alloc_init(&world.memory);
     struct tally_sync *sync = NULL;
-    assert_int_equal(tally_sync_create(&options, &world_ops, &world, &world.memory.alloc, &sync),
-                     TALLY_INVALID);
+    assert_int_equal(tally_sync_create(&options, &world_ops, &world, &world.memory.alloc, &sync), TALLY_INVALID);
     options.servers = 0;
-    assert_int_equal(tally_sync_create(&options, &world_ops, &world, &world.memory.alloc, &sync),
-                     TALLY_INVALID);
+    assert_int_equal(tally_sync_create(&options, &world_ops, &world, &world.memory.alloc, &sync), TALLY_INVALID);
     options.servers = 1;
     options.dataset = test_text("Not A Name");
-    assert_int_equal(tally_sync_create(&options, &world_ops, &world, &world.memory.alloc, &sync),
-                     TALLY_INVALID);
+    assert_int_equal(tally_sync_create(&options, &world_ops, &world, &world.memory.alloc, &sync), TALLY_INVALID);
     assert_null(sync);
 }
 
@@ -750,9 +804,12 @@ int main(void)
         cmocka_unit_test_teardown(test_wrong_dataset, teardown),
         cmocka_unit_test_teardown(test_mirror_is_short_of_memory, teardown),
         cmocka_unit_test_teardown(test_chunks, teardown),
+        cmocka_unit_test_teardown(test_chunks_beside_good_deltas, teardown),
         cmocka_unit_test_teardown(test_chunks_gone, teardown),
         cmocka_unit_test_teardown(test_chunks_given_up, teardown),
         cmocka_unit_test_teardown(test_back_off, teardown),
+        cmocka_unit_test_teardown(test_back_off_ends, teardown),
+        cmocka_unit_test_teardown(test_server_that_promises_too_much, teardown),
         cmocka_unit_test_teardown(test_send_fails, teardown),
         cmocka_unit_test_teardown(test_late_answer, teardown),
         cmocka_unit_test_teardown(test_two_servers_tell_the_same, teardown),
