@@ -2,10 +2,11 @@
 #include "http_internal.h"
 
 #include <assert.h>
-#include <inttypes.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/ioctl.h>
 
 #define LINGER_MS 1000u
 
@@ -16,10 +17,18 @@ static const struct tally_http_options *options_of(const struct http_connection 
     return &connection->thread->http->options;
 }
 
+// What is not yet with the client: queued here and in the kernel, whose buffer alone may take longer than a deadline to drain.
+static size_t unsent_bytes(struct http_connection *connection)
+{
+    int fd, kernel = 0;
+    if (uv_fileno((uv_handle_t *)&connection->tcp, &fd) || ioctl(fd, SIOCOUTQ, &kernel)) kernel = 0;
+    return connection->tcp.write_queue_size + (size_t)kernel;
+}
+
 static void deadline_set(struct http_connection *connection, unsigned after_ms)
 {
     connection->deadline_ms = uv_now(&connection->thread->loop) + after_ms;
-    connection->queued_seen = connection->tcp.write_queue_size;
+    if (connection->state == HTTP_STATE_ANSWERING) connection->unsent_seen = unsent_bytes(connection);
 }
 
 // ---------------------------------------------------------------------------------------------------- end of a connection
@@ -364,7 +373,7 @@ void http_connection_accept(struct http_thread *thread)
 static void deadline_passed(struct http_connection *connection)
 {
     struct http_counters *counters = &connection->thread->counters;
-    if (connection->state == HTTP_STATE_ANSWERING && connection->tcp.write_queue_size != connection->queued_seen) {
+    if (connection->state == HTTP_STATE_ANSWERING && unsent_bytes(connection) != connection->unsent_seen) {
         deadline_set(connection, options_of(connection)->write_timeout_ms); // slow, but it moves
         return;
     }

@@ -91,7 +91,7 @@ struct http_connection {
     enum http_state state;
     bool reading, keep_alive, head, expects_continue, header_is_expect;
     uint64_t deadline_ms;
-    size_t queued_seen; // bytes not yet written when the deadline was set
+    size_t unsent_seen; // bytes not yet taken by the client when the deadline was set
     unsigned refused;   // status of a request that is not taken to its end; 0: none
     uint8_t *rest;      // bytes behind the request, kept while it is answered
     size_t rest_size;

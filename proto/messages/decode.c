@@ -137,6 +137,7 @@ enum tally_status tally_request_decode(const struct tally_alloc *alloc, struct t
         return TALLY_OK;
     }
     if (status != TALLY_NOT_FOUND) return status;
+    if (message.size > TALLY_CONTROL_BYTES_MAX) return TALLY_LIMIT;
 
     struct budget budget;
     Tallycast__V1__Request *from;

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "options.h"
+
+#include <io/http.h>
+#include <string.h>
+
+#define TEXT(member, name, unit, value, help) TALLY_SETTING_TEXT(struct options, member, name, unit, value, help)
+#define NUMBER(member, name, unit, value, min, max, help)                                                              \
+    TALLY_SETTING_NUMBER(struct options, member, name, unit, value, min, max, help)
+#define CHOICE(member, name, words, value, help) TALLY_SETTING_CHOICE(struct options, member, name, words, value, help)
+
+static const struct tally_setting table[] = {
+    TEXT(data, "data", "DIR", "./tallycast-data",
+         "Directory of the log and the snapshots; made if it is not there, held by one server at a time"),
+    TEXT(dataset, "dataset", "NAME", "main", "Name of the dataset: 1 to 64 of a-z 0-9 _ . -"),
+    TEXT(ingest, "ingest", "URL", "tcp://127.0.0.1:7701",
+         "Where acknowledged batches come in (NNG REP): tcp://HOST:PORT, tls+tcp://HOST:PORT or ipc:///PATH; port 0 "
+         "lets the system choose"),
+    TEXT(ingest_pull, "ingest-pull", "URL", NULL,
+         "Where unacknowledged batches come in (NNG PULL); not listened on unless set"),
+    TEXT(publish, "publish", "URL", "tcp://127.0.0.1:7702", "Where versions go out (NNG PUB)"),
+    TEXT(catchup, "catchup", "URL", "tcp://127.0.0.1:7703", "Where who is behind asks (NNG REP)"),
+    TEXT(http, "http", "HOST:PORT", "127.0.0.1:8090", "Where HTTP reads, metrics and health are answered"),
+    NUMBER(http_threads, "http-threads", "threads", "1", 1, TALLY_HTTP_THREADS_MAX, "Threads that answer HTTP"),
+    NUMBER(tick_ms, "tick", "ms", "20", 1, 60000, "Time between two versions while there is input"),
+    CHOICE(tables, "tables", "open|closed", "open", "Whether a batch may begin a new table"),
+    CHOICE(durable, "durable", "sync|none", "sync",
+           "Whether a batch is acknowledged after its record is on disk (sync) or with the system (none: a crash of "
+           "the machine may lose the last, and begins a new epoch)"),
+    NUMBER(retention_versions, "retention-versions", "versions", "4096", 1, 1u << 20,
+           "Versions whose changes are kept for those who are behind; further back they get the whole state"),
+    NUMBER(retention_bytes, "retention-bytes", "bytes", "64M", 1u << 16, (uint64_t)1 << 40,
+           "Most bytes of such changes"),
+    NUMBER(snapshot_every, "snapshot-every", "records", "10000", 1, 1u << 30,
+           "Records between two snapshots; older parts of the log are let go afterwards"),
+    NUMBER(heartbeat_ms, "heartbeat", "ms", "1000", 10, 60000, "Time between heartbeats while nothing is published"),
+    TEXT(tls.cert, "tls-cert", "FILE", NULL, "Certificate (PEM, with its chain) shown on tls+tcp endpoints"),
+    TEXT(tls.key, "tls-key", "FILE", NULL, "Its key (PEM)"),
+    TEXT(tls.ca, "tls-ca", "FILE", NULL, "When set, peers must show a certificate of this CA (PEM), or are refused"),
+    CHOICE(log_level, "log-level", "debug|info|warn|error", "info", "Least level of log lines"),
+    CHOICE(log_format, "log-format", "logfmt|json", "logfmt", "Form of log lines, on stderr"),
+    NUMBER(grace_ms, "grace", "ms", "5000", 0, 600000, "Longest time that SIGTERM waits for answers under way"),
+    NUMBER(memory_max, "memory-max", "bytes", "4G", 16u << 20, (uint64_t)1 << 42,
+           "Most memory for what is served; address space is reserved, memory is taken as the state grows"),
+};
+
+const struct tally_settings_spec server_settings = {
+    .program = "tallycast-server",
+    .summary = "gathers counts into one ordered log and publishes exact versions of them",
+    .example = "tallycast-server --data /var/lib/tallycast --dataset main --http 127.0.0.1:8090",
+    .version = TALLY_VERSION,
+    .table = table,
+    .table_count = sizeof table / sizeof *table,
+};
+
+enum tally_status options_check(const struct options *options, struct tally_reason *out_reason)
+{
+    const struct {
+        const char *setting, *url;
+    } endpoints[] = {{"ingest", options->ingest},
+                     {"ingest-pull", options->ingest_pull},
+                     {"publish", options->publish},
+                     {"catchup", options->catchup}};
+    if (!tally_name_valid(tally_bytes(options->dataset, strlen(options->dataset)))) {
+        tally_reason_set(out_reason, "--dataset \"%s\": expected 1 to 64 of a-z 0-9 _ . -", options->dataset);
+        return TALLY_INVALID;
+    }
+    if (!options->tls.cert != !options->tls.key) {
+        tally_reason_set(out_reason, "--tls-cert and --tls-key belong together");
+        return TALLY_INVALID;
+    }
+    const struct tally_tls *tls = options->tls.cert || options->tls.ca ? &options->tls : NULL;
+    for (size_t i = 0; i < sizeof endpoints / sizeof *endpoints; i++) {
+        if (!endpoints[i].url) continue;
+        enum tally_status status = tally_endpoint_check(endpoints[i].setting, endpoints[i].url, tls, out_reason);
+        if (status) return status;
+    }
+    return tally_http_check("http", options->http, out_reason);
+}
