@@ -17,8 +17,8 @@ static const char *const counter_names[WATCH_COUNTERS] = {
     [WATCH_EVENTS] = "tally_server_amounts_total",
     [WATCH_FRAME_BYTES] = "tally_server_frame_bytes_total",
     [WATCH_ADDED_BYTES] = "tally_server_frame_added_bytes_total",
-    [WATCH_ROWS] = "tally_server_rows_changed_total",
-    [WATCH_ADDED_ROWS] = "tally_server_rows_added_total",
+    [WATCH_ROWS] = "tally_server_changed_rows_total",
+    [WATCH_ADDED_ROWS] = "tally_server_added_rows_total",
 };
 
 double watch_rate(const struct watch_place *place, enum watch_counter counter)

@@ -57,6 +57,8 @@ static void batches_write(struct tally_writer *out, const struct tally_server_st
     tally_metric_one(out, "tally_server_batches_total", counter, "Batches taken into records.", stats->batches);
     tally_metric_one(out, "tally_server_batch_bytes_total", counter, "Their bytes.", stats->batch_bytes);
     tally_metric_one(out, "tally_server_events_total", counter, "Entries of batches that were counted.", stats->events);
+    tally_metric_one(out, "tally_server_amounts_total", counter,
+                     "Sum of their amounts: the events of producers that merge before they send.", stats->amounts);
     tally_metric_head(out, "tally_server_batches_refused_total", counter, "Batches that were not counted, by reason.");
     tally_metric_sample(out, "tally_server_batches_refused_total", "reason", "repeat", stats->repeats);
     tally_metric_sample(out, "tally_server_batches_refused_total", "reason", "hole", stats->holes);
@@ -80,6 +82,9 @@ static void versions_write(struct tally_writer *out, const struct tally_server_s
     tally_metric_one(out, "tally_server_frame_bytes_total", counter, "Bytes of frames published.", stats->frame_bytes);
     tally_metric_one(out, "tally_server_changed_rows_total", counter, "Rows removed, changed and added by frames.",
                      stats->rows_changed);
+    tally_metric_one(out, "tally_server_added_rows_total", counter, "Rows added by frames.", stats->rows_added);
+    tally_metric_one(out, "tally_server_frame_added_bytes_total", counter,
+                     "Bytes of frames in the columns that bring added rows.", stats->added_bytes);
     tally_metric_one(out, "tally_server_heartbeats_total", counter, "Heartbeats published.", stats->heartbeats);
     tally_metric_one(out, "tally_server_clashes_total", counter, "Fingerprint clashes.", stats->clashes);
     tally_metric_one(out, "tally_server_history_versions", gauge, "Versions kept for those who are behind.",
