@@ -32,6 +32,7 @@ struct log {
     uint64_t map_bytes;
     uint32_t page_bytes, trim_records;
     bool not_synchronous;
+    bool settled;  // something was appended since it was opened or reset
     bool unclean;           // the end may be missing, and no record was appended since
     bool dead;              // an assertion of LMDB failed: it must not be touched again
     jmp_buf escape;
@@ -311,7 +312,10 @@ static enum tally_status do_append(struct log *log, uint64_t version, struct tal
     if (status) return status;
     struct change change = {.run = run_append, .version = version, .bytes = record};
     status = transact(log, &change);
+    // A new epoch that is lost again could be drawn again for another history.
+    if (!status && log->not_synchronous && !log->settled) status = status_of(mdb_env_sync(log->env, 1));
     if (status) return status;
+    log->settled = true;
     log->unclean = false;
     log->last = version;
     if (!log->first) log->first = version;
@@ -336,6 +340,7 @@ static enum tally_status do_reset(struct log *log, const struct tally_log_identi
     if (!status) status = status_of(mdb_env_sync(log->env, 1));
     if (status) return status;
     log->first = log->last = 0;
+    log->settled = false;
     return TALLY_OK;
 }
 

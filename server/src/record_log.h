@@ -37,7 +37,7 @@ struct tally_record_log_ops {
     void (*range)(struct tally_record_log *log, uint64_t *out_first, uint64_t *out_last, bool *out_continuous);
 
     // Appends the record of `version`, which is the newest kept plus one (or any, right after reset and on an empty log). On TALLY_OK it is
-    // as durable as the log was told to be. Otherwise it may or may not be there after a restart: the caller must stop.
+    // as durable as the log was told to be; the first one after an open or a reset, which may begin an epoch, is durable in any case. Otherwise it may or may not be there after a restart: the caller must stop.
     // TALLY_NO_SPACE, TALLY_IO, TALLY_NO_MEMORY, TALLY_LIMIT.
     enum tally_status (*append)(struct tally_record_log *log, uint64_t version, struct tally_bytes record);
 

@@ -3,6 +3,8 @@
 // A tick: cut, append, apply, verify, publish, acknowledge; then what may wait: heartbeat, snapshot, trim.
 #include "server_parts.h"
 
+#define EPOCH_STEP (1u << 20)  // a millisecond of those that epochs are drawn from
+
 // ---------------------------------------------------------------------------------------------------- log and state
 
 enum tally_status tally_server_apply(struct tally_server *server, uint64_t version, struct tally_bytes record)
@@ -38,8 +40,9 @@ enum tally_status tally_server_new_epoch(struct tally_server *server, uint64_t n
     uint8_t bytes[128];
     struct tally_writer writer = tally_writer_fixed(bytes, sizeof bytes);
     struct tally_bytes record;
-    uint64_t epoch = server->options.epoch_new;
-    if (epoch <= server->state.epoch) epoch = server->state.epoch + 1;
+    // The clock may be behind the one that drew the last epoch. What was lost may have counted it up for clashes: beyond those too.
+    uint64_t epoch = server->options.epoch_new, above = server->state.epoch + EPOCH_STEP;
+    if (epoch < above) epoch = above;
     const struct tally_record_header header = {.version = server->state.version + 1, .epoch = epoch,
                                                .time_ms = now_ms > server->state.time_ms ? now_ms : server->state.time_ms};
     tally_record_begin(&writer);

@@ -3,7 +3,7 @@
 // The log record: opens, walks its batches, opens those, and writes what it read anew.
 #include "fuzz.h"
 
-#include <record.h>
+#include <server/src/record.h>
 #include <tallycast/batch.h>
 
 static void walk(struct tally_bytes message)
