@@ -393,6 +393,7 @@ static void test_garbage(void **state)
     assert_true(refused > 19000);
     assert_true(world.events[TALLY_SYNC_EVENT_REFUSED] < 20);
     // Nothing of it did harm.
+    world_message(&world, 0, world_heartbeat(&world.servers[0], world.now.unix_ms));
     for (unsigned i = 0; i < 3000; i++) {
         world_pass(&world, 10);
         if (world.asked) world_answer_now(&world);
