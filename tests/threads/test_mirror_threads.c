@@ -123,7 +123,7 @@ static void *come_and_go(void *unused)
 
 int main(int argc, char **argv)
 {
-    uint64_t versions = argc > 1 ? strtoull(argv[1], NULL, 10) : 30000;
+    uint64_t versions = argc > 1 ? strtoull(argv[1], NULL, 10) : 100000;
     struct test_random random = test_random_start("mirror threads");
     static struct transfers transfers;
     transfers_init(&transfers, KEYS, test_random_next(&random));
