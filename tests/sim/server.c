@@ -291,9 +291,6 @@ static void lose_disk(struct sim_server *server, bool all)
     if (snapshots || !server->snapshots_disk.kept[0].data) {
         test_snapshots_free(&server->snapshots_disk);
         sim_truth_lose(sim, 0);
-        // The epoch of a log that is new is the time: a clock that is behind would begin one that nobody follows.
-        if (server->clock_ms < 0) server->clock_ms = 0;
-        server->clock_ms += (int64_t)test_random_below(&sim->random, 3600000);
     }
 }
 
@@ -340,6 +337,11 @@ static enum tally_status create(struct sim_server *server)
 {
     struct sim *sim = server->sim;
     const struct sim_config *config = &sim->config;
+    // The epoch of a log that is new is the time: from a clock that is behind it would be one that nobody follows.
+    uint64_t now_ms = sim_server_now(sim);
+    if (!server->log_disk.identified && now_ms < server->newest_ms + 1000)
+        server->clock_ms += (int64_t)(server->newest_ms + 1000 - now_ms);
+    if (sim_server_now(sim) > server->newest_ms) server->newest_ms = sim_server_now(sim);
     const struct tally_server_options options = {
         .dataset = test_text(SIM_DATASET),
         .epoch_new = sim_server_now(sim) << 20 | test_random_below(&sim->random, 1 << 20),

@@ -135,6 +135,7 @@ struct sim_server {
     bool dead; // the process ended inside the call that is under way: nothing that it does any more has an effect
     uint64_t start_ms, tick_ms, life;
     int64_t clock_ms;
+    uint64_t newest_ms;  // that an epoch was drawn from
     struct test_alloc alloc;
     struct tally_memory memory;
     bool (*grow)(struct tally_memory *, size_t);

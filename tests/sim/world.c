@@ -184,10 +184,13 @@ static void converge(struct sim *sim)
     uint64_t since_ms = sim->now_ms, until_ms = since_ms + SIM_CONVERGE_MS;
     struct tally_server_stats stats = {0};
     sim->faults = false;
-    // Clocks are set: age, and so `stale`, is reckoned between them.
-    sim->server.clock_ms = 0;
+    // Clocks are set: age, and so `stale`, is reckoned between them. Not back behind an epoch: see README.md.
+    struct sim_server *server = &sim->server;
+    server->clock_ms = 0;
+    if (sim_server_now(sim) < server->newest_ms + 1000)
+        server->clock_ms = (int64_t)(server->newest_ms + 1000 - sim_server_now(sim));
     for (uint32_t i = 0; i < sim->config.edges; i++) {
-        sim->edges[i].clock_ms = 0;
+        sim->edges[i].clock_ms = server->clock_ms;
         sim_edge_calm(&sim->edges[i]);
     }
     sim->server.alloc.fail_at = 0;
