@@ -74,6 +74,9 @@ class Away(harness.Case):
         edge.start()
         self.wait_equal(server, edge)
         self.assert_counts(edge, recount(lines[:at]))
+        # The loop's thread tells its figures after the version that readers see.
+        wait_until(lambda: sum(self.labelled(edge, "tally_sync_catch_ups_total", "kind", kind) for kind in ("delta", "whole")),
+                   "the catch-up is counted")
         return {kind: self.labelled(edge, "tally_sync_catch_ups_total", "kind", kind) for kind in ("delta", "whole")}
 
     def labelled(self, daemon, name, label, value):
