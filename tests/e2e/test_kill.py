@@ -3,7 +3,7 @@
 import time
 
 import harness
-from harness import Feeder, recount, stream
+from harness import Feeder, recount, stream, wait_until
 
 KILLS = 20
 
@@ -14,10 +14,16 @@ class Kill(harness.Case):
         plan = [daemon for daemon in (server, *edges) for _ in range(kills)]
         self.random.shuffle(plan)
         lines = stream()
-        feeder = Feeder(self, server.settings["ingest"], lines, rate=8000)
+        feeder = Feeder(self, server.settings["ingest"], lines, rate=8000, arguments=["--batch-ms", "2"])
         for daemon in plan:
-            # Any point of its life will do, that of starting up included: this wait is the random point itself.
-            time.sleep(self.random.choice([0, 0.02, 0.1, 0.3]) * self.random.random() * 2)
+            if self.random.random() < 0.7:
+                # In the middle of its work: it has gone on since it was started.
+                start = (daemon.try_version() or {"version": 0})["version"]
+                wait_until(lambda: (daemon.try_version() or {"version": 0})["version"] > start, f"{daemon.name} goes on", 20)
+                time.sleep(0.1 * self.random.random())
+            else:
+                # Or anywhere, in its start too: this wait is the random point itself.
+                time.sleep(self.random.choice([0, 0.02, 0.1]) * self.random.random())
             daemon.kill()
             daemon.start(wait=False)
         for daemon in (server, *edges):
