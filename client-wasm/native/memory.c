@@ -2,7 +2,7 @@
 #include <sys/mman.h>
 #include <tallycast/memory.h>
 
-#define UNIT_BYTES ((size_t)2 << 20)  // of a huge page
+#define UNIT_BYTES ((size_t)2 << 20) // of a huge page
 
 static bool round_up(size_t bytes, size_t *out_bytes)
 {
@@ -34,7 +34,8 @@ enum tally_status tally_memory_map(size_t size_max, unsigned flags, struct tally
     size_t before = (UNIT_BYTES - (uintptr_t)run % UNIT_BYTES) % UNIT_BYTES;
     if (before) munmap(run, before);
     munmap(run + before + size, UNIT_BYTES - before);
-    if (flags & TALLY_MEMORY_HUGE) (void)madvise(run + before, size, MADV_HUGEPAGE);  // advice: without it all is as before, slower
+    if (flags & TALLY_MEMORY_HUGE)
+        (void)madvise(run + before, size, MADV_HUGEPAGE); // advice: without it all is as before, slower
     *out_memory = (struct tally_memory){.base = run + before, .size_max = size, .grow = grow};
     return TALLY_OK;
 }

@@ -92,7 +92,8 @@ static uint32_t key_bytes_ahead(struct tally_table_reader ahead, uint32_t id)
     uint32_t bytes = 0, next;
     struct tally_bytes key;
     int64_t value;
-    while (tally_table_next_added(&ahead, &next, &key, &value) == TALLY_OK && next >> ID_PAGE_BITS == id >> ID_PAGE_BITS)
+    while (tally_table_next_added(&ahead, &next, &key, &value) == TALLY_OK &&
+           next >> ID_PAGE_BITS == id >> ID_PAGE_BITS)
         bytes += (uint32_t)key.size;
     return bytes;
 }
@@ -188,8 +189,7 @@ static void note_memory(struct tally_mirror *mirror)
     atomic_store_explicit(&mirror->used_bytes, mirror->arena.used_lines * LINE_BYTES, memory_order_relaxed);
 }
 
-enum tally_status tally_mirror_apply(struct tally_mirror *mirror, struct tally_memory *memory,
-                                     struct tally_bytes frame)
+enum tally_status tally_mirror_apply(struct tally_mirror *mirror, struct tally_memory *memory, struct tally_bytes frame)
 {
     assert(memory->base == mirror);
     enum tally_status status = apply(mirror, memory, frame);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "arena.h"
 
-#define GROW_BYTES_MIN ((size_t)1 << 20)
-#define ALIGN_LINES_MAX 64u  // 4 KiB
+#define GROW_BYTES_MIN  ((size_t)1 << 20)
+#define ALIGN_LINES_MAX 64u // 4 KiB
 
 static uint32_t class_of(uint32_t lines)
 {

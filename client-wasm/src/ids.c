@@ -83,8 +83,10 @@ static uint8_t *keys_shift(struct keys *keys, uint32_t index, int32_t size)
 {
     uint32_t start = index ? keys->end[index - 1] : 0, total = keys_size(keys);
     uint8_t *gap = keys->bytes + start;
-    if (size > 0) memmove(gap + size, gap, total - start);
-    else memmove(gap, gap - size, total - start - (uint32_t)-size);
+    if (size > 0)
+        memmove(gap + size, gap, total - start);
+    else
+        memmove(gap, gap - size, total - start - (uint32_t)-size);
     for (uint32_t i = index; i < ID_PAGE_IDS; i++) keys->end[i] = (uint16_t)(keys->end[i] + size);
     return gap;
 }
@@ -95,7 +97,7 @@ static const struct id_page *old_pair(const struct work *work, uint32_t id)
 }
 
 enum tally_status mirror_ids_add(struct work *work, uint32_t id, uint64_t fingerprint, struct tally_bytes key,
-                          uint32_t reserve)
+                                 uint32_t reserve)
 {
     assert(reserve >= key.size && fingerprint);
     struct id_page *pair = pair_for_change(work, id);

@@ -8,8 +8,8 @@
 #include "transaction.h"
 
 // Puts a row to an id that is not in use. `reserve` bytes of keys (at least this one's) are about to come to its 64 ids.
-TALLY_CHECKED enum tally_status mirror_ids_add(struct work *work, uint32_t id, uint64_t fingerprint, struct tally_bytes key,
-                                        uint32_t reserve);
+TALLY_CHECKED enum tally_status mirror_ids_add(struct work *work, uint32_t id, uint64_t fingerprint,
+                                               struct tally_bytes key, uint32_t reserve);
 
 // Makes an id that is in use free.
 TALLY_CHECKED enum tally_status mirror_ids_remove(struct work *work, uint32_t id);

@@ -34,12 +34,12 @@
 
 #define LINE_BYTES 64u
 
-#define MIRROR_MAGIC   0x314d594c4c4154u  // "TALLYM1"
+#define MIRROR_MAGIC   0x314d594c4c4154u // "TALLYM1"
 #define MIRROR_VERSION 1u
 
 // A row, and the pages they are in.
 struct row {
-    uint64_t fingerprint;  // 0: free
+    uint64_t fingerprint; // 0: free
     int64_t value;
 };
 
@@ -50,14 +50,14 @@ struct row {
 #define PAGE_ROWS_MAX 60u
 
 struct page_head {
-    uint64_t generation;  // that wrote it
-    uint32_t depth;       // bits of prefix that its rows share
+    uint64_t generation; // that wrote it
+    uint32_t depth;      // bits of prefix that its rows share
     uint32_t rows;
 };
 
 union page {
     struct page_head head;
-    struct row cells[PAGE_LINES * PAGE_LINE_ROWS];  // cells[0] is the head
+    struct row cells[PAGE_LINES * PAGE_LINE_ROWS]; // cells[0] is the head
 };
 
 // Directory.
@@ -67,9 +67,9 @@ union page {
 #define DEPTH_MAX     30u
 
 // Ids.
-#define ID_PAGE_BITS  6u
-#define ID_PAGE_IDS   (1u << ID_PAGE_BITS)
-#define ID_BLOCK_BITS 7u
+#define ID_PAGE_BITS   6u
+#define ID_PAGE_IDS    (1u << ID_PAGE_BITS)
+#define ID_BLOCK_BITS  7u
 #define ID_BLOCK_PAGES (1u << ID_BLOCK_BITS)
 
 struct id_page {
@@ -81,7 +81,7 @@ struct id_page {
 
 // The end of the last key may be 65536, which wraps to 0. Sizes are taken mod 65536 and are at most 1024, so they come out right.
 struct keys {
-    uint16_t lines;  // of this block
+    uint16_t lines; // of this block
     uint16_t reserved;
     uint16_t end[ID_PAGE_IDS];
     uint8_t bytes[];
@@ -91,16 +91,16 @@ static_assert(TALLY_KEY_BYTES_MAX * ID_PAGE_IDS <= 65536, "ends of keys are 16 b
 
 struct table {
     uint64_t rows;
-    uint32_t directory, depth;    // reference of its top (0: no rows were ever added); bits of prefix it tells apart
-    uint32_t ids, id_blocks;      // reference of their top (0: none); entries in it
-    uint64_t digest_key;          // tally_digest_table
+    uint32_t directory, depth; // reference of its top (0: no rows were ever added); bits of prefix it tells apart
+    uint32_t ids, id_blocks;   // reference of their top (0: none); entries in it
+    uint64_t digest_key;       // tally_digest_table
     uint32_t kind, name_bytes;
     uint8_t name[TALLY_NAME_BYTES_MAX];
 };
 
 struct tally_root {
     uint64_t epoch, version, generation, cut_ms;
-    _Atomic uint64_t fresh_ms;  // raised by tally_mirror_confirm: relaxed, it says nothing about anything else
+    _Atomic uint64_t fresh_ms; // raised by tally_mirror_confirm: relaxed, it says nothing about anything else
     struct tally_digest digest;
     struct tally_seed seed;
     uint64_t rows;
@@ -110,10 +110,10 @@ struct tally_root {
 
 // A reader's seat, on a line of its own. `open` is claimed by compare-and-swap; all the rest is written by its owner only.
 struct slot {
-    _Atomic uint64_t announced;  // generation that the oldest pinned view may be of; 0: nothing is pinned. See reader.c
+    _Atomic uint64_t announced; // generation that the oldest pinned view may be of; 0: nothing is pinned. See reader.c
     _Atomic uint64_t hits, misses;
     _Atomic uint32_t open;
-    uint32_t depth;  // views pinned
+    uint32_t depth; // views pinned
     uint8_t pad[LINE_BYTES - 32];
 };
 
@@ -124,7 +124,7 @@ static_assert(sizeof(struct slot) == LINE_BYTES, "slot");
 #define ARENA_CLASSES 124u
 
 struct arena {
-    uint32_t bump, end;  // lines: the first never used, the first that is not usable
+    uint32_t bump, end; // lines: the first never used, the first that is not usable
     uint64_t used_lines;
     uint32_t free[ARENA_CLASSES];
 };
@@ -142,9 +142,9 @@ struct journal_chunk {
     uint32_t count;
     // Of the first chunk of a list that waits to be freed:
     uint32_t next_batch;
-    uint32_t tree;     // root of a whole replaced state, 0: none
-    uint64_t tag;      // generation that replaced the blocks
-    uint64_t bytes;    // of all that will be freed
+    uint32_t tree;  // root of a whole replaced state, 0: none
+    uint64_t tag;   // generation that replaced the blocks
+    uint64_t bytes; // of all that will be freed
     uint64_t reserved;
     struct journal_entry entries[JOURNAL_ENTRIES];
 };
@@ -153,19 +153,19 @@ static_assert(sizeof(struct journal_chunk) <= JOURNAL_BYTES, "journal");
 
 struct journal {
     uint32_t first, last;
-    uint64_t bytes;        // of the blocks listed
-    uint64_t chunk_bytes;  // of the list itself
+    uint64_t bytes;       // of the blocks listed
+    uint64_t chunk_bytes; // of the list itself
 };
 
 // The change that is being made: of one apply, or over several when it comes in chunks.
 struct transaction {
     bool open;
-    uint32_t root;            // of the version to be
-    uint32_t old;             // the published root that it starts from; 0 for a whole state
+    uint32_t root; // of the version to be
+    uint32_t old;  // the published root that it starts from; 0 for a whole state
     uint32_t next_chunk;
-    uint64_t generation;      // of the version to be
+    uint64_t generation; // of the version to be
     uint64_t rows_changed;
-    struct tally_frame_header header;  // of its first chunk; dataset is not kept
+    struct tally_frame_header header; // of its first chunk; dataset is not kept
     struct journal made, replaced;
 };
 
@@ -177,15 +177,15 @@ struct tally_mirror {
 
     // What readers start from. `root` is stored first, `generation` after it, both sequentially consistent: see reader.c.
     _Alignas(LINE_BYTES) _Atomic uint32_t root;
-    _Atomic uint64_t generation;  // versions published, plus 1 for the empty one
+    _Atomic uint64_t generation; // versions published, plus 1 for the empty one
 
     // Written by the applier only; atomic because any thread may ask for the stats.
     _Alignas(LINE_BYTES) _Atomic uint64_t applies;
     _Atomic uint64_t refused, swaps, rows_changed, retired_bytes, used_bytes, memory_bytes;
 
     // The applier's own.
-    _Alignas(LINE_BYTES) uint64_t live_bytes;  // of the newest version
-    uint32_t retired_first, retired_last;      // lists of blocks that readers may still read, oldest first
+    _Alignas(LINE_BYTES) uint64_t live_bytes; // of the newest version
+    uint32_t retired_first, retired_last;     // lists of blocks that readers may still read, oldest first
     struct arena arena;
     struct transaction transaction;
 

@@ -66,9 +66,9 @@ bool tally_view_next(const struct tally_view *view, struct tally_cursor *cursor,
 
 // The rows of one table that go into a chunk.
 struct segment {
-    uint32_t end_id;  // the first id that does not
+    uint32_t end_id; // the first id that does not
     uint32_t ids_bytes, sizes_bytes, keys_bytes, rows;
-    bool whole;       // the table has no more
+    bool whole; // the table has no more
 };
 
 static struct segment plan_table(const struct tally_mirror *mirror, const struct table *table, uint32_t id,

@@ -12,13 +12,15 @@ static bool journal_add(struct work *work, struct journal *journal, uint32_t blo
         uint32_t chunk = mirror_arena_alloc(mirror, work->memory, JOURNAL_BYTES);
         if (!chunk) return false;
         memset(at(mirror, chunk), 0, sizeof(struct journal_chunk));
-        if (last) last->next = chunk;
-        else journal->first = chunk;
+        if (last)
+            last->next = chunk;
+        else
+            journal->first = chunk;
         journal->last = chunk;
         last = at(mirror, chunk);
         journal->chunk_bytes += mirror_arena_block_bytes(JOURNAL_BYTES);
     }
-    if (block == 0) return true;  // only the room was asked for
+    if (block == 0) return true; // only the room was asked for
     last->entries[last->count++] = (struct journal_entry){block, lines_of(bytes)};
     journal->bytes += mirror_arena_block_bytes(bytes);
     return true;
@@ -40,9 +42,9 @@ static void journal_free(struct tally_mirror *mirror, uint32_t first, bool with_
 uint32_t mirror_block_make(struct work *work, size_t bytes)
 {
     struct journal *made = &work->mirror->transaction.made;
-    if (!journal_add(work, made, 0, 0)) return 0;  // room first: a block must not be lost
+    if (!journal_add(work, made, 0, 0)) return 0; // room first: a block must not be lost
     uint32_t block = mirror_arena_alloc(work->mirror, work->memory, bytes);
-    if (block && !journal_add(work, made, block, bytes)) return 0;  // cannot fail: there is room
+    if (block && !journal_add(work, made, block, bytes)) return 0; // cannot fail: there is room
     return block;
 }
 
@@ -104,8 +106,10 @@ static void retire(struct tally_mirror *mirror, uint32_t tree)
     batch->bytes = replaced->bytes + replaced->chunk_bytes + tree_bytes;
     mirror->live_bytes += made->bytes - replaced->bytes - tree_bytes;
 
-    if (mirror->retired_last) ((struct journal_chunk *)at(mirror, mirror->retired_last))->next_batch = replaced->first;
-    else mirror->retired_first = replaced->first;
+    if (mirror->retired_last)
+        ((struct journal_chunk *)at(mirror, mirror->retired_last))->next_batch = replaced->first;
+    else
+        mirror->retired_first = replaced->first;
     mirror->retired_last = replaced->first;
     uint64_t retired = atomic_load_explicit(&mirror->retired_bytes, memory_order_relaxed);
     atomic_store_explicit(&mirror->retired_bytes, retired + batch->bytes, memory_order_relaxed);
@@ -114,7 +118,7 @@ static void retire(struct tally_mirror *mirror, uint32_t tree)
 // ---------------------------------------------------------------------------------------------------- begin and end
 
 enum tally_status mirror_transaction_begin(struct tally_mirror *mirror, struct tally_memory *memory,
-                                    const struct tally_frame_header *header)
+                                           const struct tally_frame_header *header)
 {
     assert(!mirror->transaction.open);
     mirror_reclaim(mirror);
@@ -133,7 +137,9 @@ enum tally_status mirror_transaction_begin(struct tally_mirror *mirror, struct t
     struct work work = {.mirror = mirror, .memory = memory};
     size_t bytes = sizeof(struct tally_root);
     bool ok = journal_add(&work, &transaction->replaced, 0, 0);
-    if (ok) transaction->root = transaction->old ? mirror_block_copy(&work, published, bytes, bytes) : mirror_block_make(&work, bytes);
+    if (ok)
+        transaction->root =
+            transaction->old ? mirror_block_copy(&work, published, bytes, bytes) : mirror_block_make(&work, bytes);
     if (!transaction->root) {
         mirror_transaction_abort(mirror);
         return TALLY_NO_MEMORY;

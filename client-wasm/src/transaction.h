@@ -15,15 +15,15 @@
 struct work {
     struct tally_mirror *mirror;
     struct tally_memory *memory;
-    struct tally_root *root;           // the version to be
-    const struct tally_root *old;      // the published one, null for a whole state
-    struct table *table;               // of root, made by this transaction
-    const struct table *old_table;     // the same one of old, null when it is new
+    struct tally_root *root;       // the version to be
+    const struct tally_root *old;  // the published one, null for a whole state
+    struct table *table;           // of root, made by this transaction
+    const struct table *old_table; // the same one of old, null when it is new
 };
 
 // Starts one for the frame's header. TALLY_NO_MEMORY, TALLY_STALLED; nothing is open then.
 TALLY_CHECKED enum tally_status mirror_transaction_begin(struct tally_mirror *mirror, struct tally_memory *memory,
-                                                  const struct tally_frame_header *header);
+                                                         const struct tally_frame_header *header);
 
 // Compares digest and rows, publishes. TALLY_DIGEST_MISMATCH: it is still open.
 TALLY_CHECKED enum tally_status mirror_transaction_commit(struct tally_mirror *mirror);

@@ -8,7 +8,7 @@
 
 #include "module.h"
 
-extern unsigned char __heap_base;  // by the linker: the end of data and stack
+extern unsigned char __heap_base; // by the linker: the end of data and stack
 
 // Bytes of stacks: stacks_shared.c, stacks_none.c.
 extern const uint32_t stacks_bytes;

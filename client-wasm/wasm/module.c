@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The scalar ABI of module.h over mirror.h. State is in the memory, so that it is the same for every instance on it.
-#include "areas.h"
 #include "../src/arena.h"
+#include "areas.h"
 
 #define PAGE_UNIT        65536u
 #define EARLY_BYTES      4096u
@@ -12,13 +12,13 @@ static struct tally_memory memory;              // the applier's
 static struct tally_mirror *_Atomic the_mirror; // null until tallycast_open; set once
 static struct {
     uint32_t address, bytes;
-} buffer;                                       // the applier's; address 0: the early one
+} buffer; // the applier's; address 0: the early one
 static _Alignas(64) uint8_t early_buffer[EARLY_BYTES];
 
 // A reader and its views: written by the thread that owns the slot.
 static struct seat {
     _Alignas(64) struct tally_reader reader;
-    struct tally_view views[TALLYCAST_VIEWS_MAX];  // root null: not pinned
+    struct tally_view views[TALLYCAST_VIEWS_MAX]; // root null: not pinned
     bool open;
 } seats[TALLY_READERS_MAX];
 
@@ -150,7 +150,7 @@ void tallycast_reader_close(uint32_t slot)
     for (uint32_t i = 0; i < TALLYCAST_VIEWS_MAX; i++) tallycast_unpin(slot * TALLYCAST_VIEWS_MAX + i);
     seat->open = false;
     struct tally_reader reader = seat->reader;
-    tally_reader_close(&reader);  // last: from here on the seat may be another's
+    tally_reader_close(&reader); // last: from here on the seat may be another's
 }
 
 uint32_t tallycast_reader_scratch(uint32_t slot)

@@ -50,10 +50,10 @@
 #include <stdint.h>
 
 #define TALLYCAST_ABI           1u
-#define TALLYCAST_INSTANCES_MAX 64u          // on one memory, beside the first
-#define TALLYCAST_STACK_BYTES   (64u << 10)  // of instances 1 to 64
-#define TALLYCAST_SCRATCH_BYTES (64u << 10)  // of each reader
-#define TALLYCAST_VIEWS_MAX     16u          // pinned at a time through one slot
+#define TALLYCAST_INSTANCES_MAX 64u         // on one memory, beside the first
+#define TALLYCAST_STACK_BYTES   (64u << 10) // of instances 1 to 64
+#define TALLYCAST_SCRATCH_BYTES (64u << 10) // of each reader
+#define TALLYCAST_VIEWS_MAX     16u         // pinned at a time through one slot
 
 // ---------------------------------------------------------------------------------------------------- any
 
@@ -76,8 +76,7 @@ uint32_t tallycast_buffer(uint32_t bytes);
 
 // Builds the empty mirror; once in the life of a memory (TALLY_INVALID the second time). Other instances on the memory need no call.
 // bytes_max: bound of the mirror's memory (0: as far as the memory grows); retired_bytes_max: as in mirror.h (0: half of that).
-uint32_t tallycast_open(uint32_t dataset, uint32_t dataset_bytes, uint64_t bytes_max,
-                        uint64_t retired_bytes_max);
+uint32_t tallycast_open(uint32_t dataset, uint32_t dataset_bytes, uint64_t bytes_max, uint64_t retired_bytes_max);
 
 // tally_mirror_apply, _abandon, _confirm. The frame is borrowed for the call.
 uint32_t tallycast_apply(uint32_t frame, uint32_t frame_bytes);

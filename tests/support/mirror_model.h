@@ -15,7 +15,7 @@
 // ---------------------------------------------------------------------------------------------------- memory
 
 struct test_memory {
-    struct tally_memory memory;  // hand out &memory
+    struct tally_memory memory; // hand out &memory
     void *block;
     size_t grows;    // made so far
     size_t fail_at;  // refuse the one with this number (1, 2 ...) and all after it; 0: none
@@ -42,7 +42,8 @@ static inline void test_memory_init(struct test_memory *test, size_t size_max)
 
 static inline void test_memory_deinit(struct test_memory *test) { free(test->block); }
 
-static inline struct tally_mirror *test_mirror(struct test_memory *test, const char *dataset, uint64_t retired_bytes_max)
+static inline struct tally_mirror *test_mirror(struct test_memory *test, const char *dataset,
+                                               uint64_t retired_bytes_max)
 {
     struct tally_mirror *mirror;
     struct tally_mirror_options options = {test_text(dataset), retired_bytes_max};
@@ -55,13 +56,13 @@ static inline struct tally_mirror *test_mirror(struct test_memory *test, const c
 #define MODEL_TABLES_MAX 8u
 
 struct model_row {
-    uint32_t key;  // number of the key, 0: the id is not in use
+    uint32_t key; // number of the key, 0: the id is not in use
     int64_t value;
 };
 
 struct model_table {
-    struct model_row *rows;  // by id
-    uint32_t ids;            // in `rows`
+    struct model_row *rows; // by id
+    uint32_t ids;           // in `rows`
     uint32_t live;
 };
 
@@ -94,8 +95,10 @@ static inline struct tally_bytes model_key(uint32_t number, uint8_t room[TALLY_K
 {
     size_t size = (size_t)snprintf((char *)room, 32, "%u", number), wanted = size;
     uint64_t mixed = tally_mix64(number);
-    if (mixed % 61 == 0) wanted = TALLY_KEY_BYTES_MAX;
-    else if (mixed % 5 == 0) wanted = size + 1 + mixed / 64 % 100;
+    if (mixed % 61 == 0)
+        wanted = TALLY_KEY_BYTES_MAX;
+    else if (mixed % 5 == 0)
+        wanted = size + 1 + mixed / 64 % 100;
     for (; size < wanted; size++) room[size] = (uint8_t)(size * 7 + 'a');
     return tally_bytes(room, size);
 }
@@ -153,7 +156,7 @@ static inline struct tally_digest model_digest(const struct model *model)
 
 // The frames, sealed, that lead from one model to another.
 struct model_frames {
-    struct tally_bytes *frames;  // heap, each
+    struct tally_bytes *frames; // heap, each
     uint32_t count;
 };
 
@@ -170,8 +173,8 @@ enum model_list { MODEL_REMOVED, MODEL_CHANGED, MODEL_ADDED, MODEL_LISTS };
 static inline bool model_in_list(enum model_list list, struct model_row before, struct model_row after)
 {
     int64_t difference;
-    bool stays = before.key && before.key == after.key &&
-                 !__builtin_sub_overflow(after.value, before.value, &difference);
+    bool stays =
+        before.key && before.key == after.key && !__builtin_sub_overflow(after.value, before.value, &difference);
     switch (list) {
     case MODEL_REMOVED: return before.key && !stays;
     case MODEL_CHANGED: return stays && before.value != after.value;
@@ -183,7 +186,7 @@ struct model_writer {
     struct model_frames frames;
     struct test_frame frame;
     struct tally_frame_header header;
-    uint32_t rows, rows_max;  // in this chunk
+    uint32_t rows, rows_max; // in this chunk
 };
 
 static inline void model_chunk_end(struct model_writer *writer)
@@ -238,7 +241,7 @@ static inline void model_write(struct model_writer *writer, const struct model *
                     tally_frame_table_end(frame);
                     model_chunk_end(writer);
                     model_chunk_begin(writer, chunks);
-                    if (before) name.size = 0, kind = TALLY_KIND_UNSPECIFIED;  // known by now
+                    if (before) name.size = 0, kind = TALLY_KIND_UNSPECIFIED; // known by now
                     tally_frame_table_begin(frame, t, name, kind);
                 }
                 model_write_row(frame, list, id, was, is);
@@ -265,7 +268,7 @@ static inline struct model_frames model_diff(const struct model *before, const s
                    .seed = before ? (struct tally_seed){0, 0} : after->seed},
         .rows_max = rows_max,
     };
-    struct model_writer counting = writer;  // twice: the first time to know how many chunks there are
+    struct model_writer counting = writer; // twice: the first time to know how many chunks there are
     model_write(&counting, before, after, 0);
     model_write(&writer, before, after, counting.frames.count);
     model_frames_free(&counting.frames);
@@ -308,8 +311,8 @@ static inline uint32_t model_free_id(const struct model_table *table, struct tes
 }
 
 struct model_mix {
-    uint32_t rows_max;                // of a table; adds stop there
-    uint32_t removes, changes, adds;  // at most, a step and table
+    uint32_t rows_max;               // of a table; adds stop there
+    uint32_t removes, changes, adds; // at most, a step and table
 };
 
 // Makes `model` the next version. `next_key` numbers the keys; some that left come back.

@@ -17,7 +17,7 @@
 
 struct transfers {
     struct test_random random;
-    uint32_t keys;  // ids 0 to keys - 1; 0 is "version"; 1 never leaves
+    uint32_t keys; // ids 0 to keys - 1; 0 is "version"; 1 never leaves
     uint64_t version;
     int64_t values[TRANSFERS_KEYS_MAX];
     bool there[TRANSFERS_KEYS_MAX], touched[TRANSFERS_KEYS_MAX];
@@ -58,9 +58,14 @@ static inline void transfers_begin(struct transfers *transfers, uint64_t from)
 {
     uint64_t rows = 0;
     for (uint32_t id = 0; id < transfers->keys; id++) rows += transfers->there[id];
-    const struct tally_frame_header header = {.dataset = test_text("main"), .epoch = 1, .from = from,
-                                              .to = transfers->version, .cut_ms = transfers->version,
-                                              .digest = transfers->digest, .rows = rows, .seed = transfers_seed};
+    const struct tally_frame_header header = {.dataset = test_text("main"),
+                                              .epoch = 1,
+                                              .from = from,
+                                              .to = transfers->version,
+                                              .cut_ms = transfers->version,
+                                              .digest = transfers->digest,
+                                              .rows = rows,
+                                              .seed = transfers_seed};
     transfers->frame.out.size = 0;
     tally_frame_begin(&transfers->frame.writer, &header);
     tally_frame_table_begin(&transfers->frame.writer, 0, test_text(from ? "" : "accounts"),
@@ -100,8 +105,10 @@ static inline struct tally_bytes transfers_next(struct transfers *transfers, uin
         if (transfers->touched[id]) continue;
         transfers->touched[id] = true;
         if (test_random_percent(&transfers->random, 10)) transfers->there[id] = !transfers->there[id];
-        if (!transfers->there[id]) differences[id] = -transfers->values[id];
-        else if (was[id]) differences[id] = (int64_t)test_random_below(&transfers->random, 2000) - 1000;
+        if (!transfers->there[id])
+            differences[id] = -transfers->values[id];
+        else if (was[id])
+            differences[id] = (int64_t)test_random_below(&transfers->random, 2000) - 1000;
         rest -= differences[id];
     }
     differences[1] = rest;

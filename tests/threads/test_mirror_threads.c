@@ -14,12 +14,12 @@
 #define KEYS    600u
 #define READERS 4u
 
-#define CHECK(condition)                                                                                       \
-    do {                                                                                                       \
-        if (!(condition)) {                                                                                    \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                    \
-            abort();                                                                                           \
-        }                                                                                                      \
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                            \
+            abort();                                                                                                   \
+        }                                                                                                              \
     } while (0)
 
 static struct tally_mirror *mirror;
@@ -36,8 +36,10 @@ static uint64_t check_view(const struct tally_view *view)
     uint64_t rows = 0;
     tally_view_info(view, &info);
     while (tally_view_next(view, &cursor, &row)) {
-        if (row.id) sum += row.value;
-        else number = row.value;
+        if (row.id)
+            sum += row.value;
+        else
+            number = row.value;
         rows++;
     }
     CHECK(sum == 0 && (uint64_t)number == info.version && rows == info.rows);
@@ -148,7 +150,7 @@ int main(int argc, char **argv)
         while ((status = tally_mirror_apply(mirror, &memory, frame)) == TALLY_STALLED) stalled++;
         CHECK(status == TALLY_OK);
         tally_mirror_confirm(mirror, 1, transfers.version, transfers.version + 5);
-        if (transfers.version > 100 * versions) break;  // nobody kept a view: fail below
+        if (transfers.version > 100 * versions) break; // nobody kept a view: fail below
     }
     atomic_store(&done, true);
     for (unsigned i = 0; i < READERS + 1; i++) pthread_join(threads[i], NULL);

@@ -30,7 +30,7 @@ static void test_grows_in_place(void **state)
         had = memory.size;
     }
     assert_true(memory.grow(&memory, 10 * MIB));
-    assert_true(memory.grow(&memory, 5));  // enough already
+    assert_true(memory.grow(&memory, 5)); // enough already
     assert_int_equal(memory.size, 10 * MIB);
     assert_false(memory.grow(&memory, 10 * MIB + 1));
     assert_int_equal(memory.size, 10 * MIB);
@@ -59,7 +59,7 @@ static void test_reserve_is_not_usable(void **state)
     assert_true(memory.grow(&memory, 2 * MIB));
     pid_t child = fork();
     if (child == 0) {
-        signal(SIGSEGV, SIG_DFL);  // cmocka has its own
+        signal(SIGSEGV, SIG_DFL); // cmocka has its own
         ((volatile uint8_t *)memory.base)[2 * MIB] = 1;
         _exit(0);
     }

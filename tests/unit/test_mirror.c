@@ -2,8 +2,8 @@
 //
 // The mirror's promises one by one: the order of versions, every refusal, views, readers, figures. Random histories are in
 // test_mirror_random.c, the vectors in test_vectors.c.
-#include "../support/with_cmocka.h"
 #include "../support/mirror_model.h"
+#include "../support/with_cmocka.h"
 
 #define MEMORY_BYTES ((size_t)8 << 20)
 
@@ -77,7 +77,7 @@ static void test_empty(void **state)
     tally_view_unpin(&view);
     assert_int_equal(tally_get(&reader, test_text("files"), key, &value), TALLY_NOT_FOUND);
     tally_reader_close(&reader);
-    tally_mirror_confirm(mirror, 0, 0, 5);  // nothing is held: nothing to confirm
+    tally_mirror_confirm(mirror, 0, 0, 5); // nothing is held: nothing to confirm
     test_memory_deinit(&memory);
 }
 
@@ -133,12 +133,10 @@ static void test_order(void **state)
         uint64_t epoch, from, to;
         enum tally_status status;
     } cases[] = {
-        {7, 4, 5, TALLY_OLD},  {7, 0, 5, TALLY_OLD},         {7, 1, 2, TALLY_OLD},
-        {6, 5, 9, TALLY_OLD},  {6, 0, 99, TALLY_OLD},        {7, 4, 6, TALLY_GAP},
-        {7, 6, 7, TALLY_GAP},  {8, 5, 6, TALLY_WRONG_EPOCH}, {8, 1, 2, TALLY_WRONG_EPOCH},
-        {7, 5, 6, TALLY_OK},   {7, 6, 9, TALLY_OK},          {7, 0, 9, TALLY_OLD},
-        {7, 0, 10, TALLY_OK},  {8, 0, 1, TALLY_OK},          {7, 10, 11, TALLY_OLD},
-        {8, 1, 2, TALLY_OK},
+        {7, 4, 5, TALLY_OLD},         {7, 0, 5, TALLY_OLD}, {7, 1, 2, TALLY_OLD},   {6, 5, 9, TALLY_OLD},
+        {6, 0, 99, TALLY_OLD},        {7, 4, 6, TALLY_GAP}, {7, 6, 7, TALLY_GAP},   {8, 5, 6, TALLY_WRONG_EPOCH},
+        {8, 1, 2, TALLY_WRONG_EPOCH}, {7, 5, 6, TALLY_OK},  {7, 6, 9, TALLY_OK},    {7, 0, 9, TALLY_OLD},
+        {7, 0, 10, TALLY_OK},         {8, 0, 1, TALLY_OK},  {7, 10, 11, TALLY_OLD}, {8, 1, 2, TALLY_OK},
     };
     uint64_t epoch = 7, version = 5;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -149,7 +147,7 @@ static void test_order(void **state)
         model_check_newest(world.mirror, &world.model);
     }
     struct tally_mirror_stats stats = stats_of(world.mirror);
-    assert_int_equal(stats.applies, 6);  // 5 and the first
+    assert_int_equal(stats.applies, 6); // 5 and the first
     assert_int_equal(stats.refused, 4);
     assert_int_equal(stats.swaps, 6);
     world_deinit(&world);
@@ -167,8 +165,13 @@ static void test_fresh(void **state)
     tally_view_pin(&reader, &view);
     const struct {
         uint64_t epoch, version, now_ms, fresh_ms;
-    } cases[] = {{7, 5, 900, 1000},  {7, 4, 2000, 1000}, {7, 6, 2000, 1000}, {8, 5, 2000, 1000},
-                 {7, 5, 2000, 2000}, {7, 5, 1999, 2000}, {7, 5, UINT64_MAX, UINT64_MAX}};
+    } cases[] = {{7, 5, 900, 1000},
+                 {7, 4, 2000, 1000},
+                 {7, 6, 2000, 1000},
+                 {8, 5, 2000, 1000},
+                 {7, 5, 2000, 2000},
+                 {7, 5, 1999, 2000},
+                 {7, 5, UINT64_MAX, UINT64_MAX}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         tally_mirror_confirm(world.mirror, cases[i].epoch, cases[i].version, cases[i].now_ms);
         tally_view_info(&view, &info);
@@ -195,11 +198,11 @@ static void table(struct tally_frame_writer *writer, uint32_t number, const char
     tally_frame_table_begin(writer, number, test_text(name), *name ? TALLY_KIND_COUNTER : TALLY_KIND_UNSPECIFIED);
 }
 
-#define WRITE(function, ...)                                                                                   \
-    static void function(struct tally_frame_writer *w)                                                         \
-    {                                                                                                          \
-        __VA_ARGS__;                                                                                           \
-        tally_frame_table_end(w);                                                                              \
+#define WRITE(function, ...)                                                                                           \
+    static void function(struct tally_frame_writer *w)                                                                 \
+    {                                                                                                                  \
+        __VA_ARGS__;                                                                                                   \
+        tally_frame_table_end(w);                                                                                      \
     }
 
 WRITE(nothing, table(w, 0, ""))
@@ -560,7 +563,7 @@ static void test_overlapping_views(void **state)
     model_check(&first, &model_first);
     model_check(&second, &model_second);
     model_check_newest(world.mirror, &world.model);
-    tally_view_unpin(&first);  // not in the order of pinning
+    tally_view_unpin(&first); // not in the order of pinning
     for (unsigned i = 0; i < 20; i++) assert_int_equal(change_all(&world), TALLY_OK);
     model_check(&second, &model_second);
     assert_true(stats_of(world.mirror).retired_bytes > 0);
@@ -631,8 +634,8 @@ static void test_write_chunk_cursors(void **state)
     const struct {
         struct tally_cursor cursor;
         enum tally_status status;
-    } cases[] = {{{0, 100}, TALLY_OK},        {{0, UINT32_MAX}, TALLY_OK}, {{1, 4}, TALLY_OK},
-                 {{2, 0}, TALLY_OK},          {{3, 0}, TALLY_INVALID},     {{UINT32_MAX, UINT32_MAX}, TALLY_INVALID}};
+    } cases[] = {{{0, 100}, TALLY_OK}, {{0, UINT32_MAX}, TALLY_OK}, {{1, 4}, TALLY_OK},
+                 {{2, 0}, TALLY_OK},   {{3, 0}, TALLY_INVALID},     {{UINT32_MAX, UINT32_MAX}, TALLY_INVALID}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct tally_cursor cursor = cases[i].cursor;
         uint32_t chunk = 3;
@@ -657,12 +660,18 @@ static void test_write_chunk_cursors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_empty),          cmocka_unit_test(test_init_refusals),
-        cmocka_unit_test(test_order),          cmocka_unit_test(test_fresh),
-        cmocka_unit_test(test_refused),        cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_forged_damage),  cmocka_unit_test(test_chunks),
-        cmocka_unit_test(test_readers),        cmocka_unit_test(test_get_many),
-        cmocka_unit_test(test_overlapping_views), cmocka_unit_test(test_stalled),
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_init_refusals),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_fresh),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_forged_damage),
+        cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_readers),
+        cmocka_unit_test(test_get_many),
+        cmocka_unit_test(test_overlapping_views),
+        cmocka_unit_test(test_stalled),
         cmocka_unit_test(test_write_chunk_cursors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

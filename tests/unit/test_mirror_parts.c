@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The inside of the mirror: pages under crowded lines, the arena's blocks, the bound of the directory's depth.
-#include "../support/with_cmocka.h"
 #include "../support/mirror_model.h"
+#include "../support/with_cmocka.h"
 
 #include "../../client-wasm/src/arena.h"
 #include "../../client-wasm/src/page.h"
@@ -23,7 +23,7 @@ static void check_page(const union page *page, const struct naive_page *naive, u
         assert_true(row->value == naive->rows[i].value);
     }
     assert_null(page_find(page, absent));
-    assert_null(page_find(page, page->head.generation));  // which looks like a fingerprint of the first line
+    assert_null(page_find(page, page->head.generation)); // which looks like a fingerprint of the first line
 }
 
 #define GENERATION 0x70000000u
@@ -37,7 +37,8 @@ static void test_page(void **state)
     for (unsigned round = 0; round < 400; round++) {
         union page page;
         struct naive_page naive = {.count = 0};
-        uint64_t first_line = test_random_below(&random, PAGE_LINES), lines = test_random_between(&random, 1, PAGE_LINES);
+        uint64_t first_line = test_random_below(&random, PAGE_LINES),
+                 lines = test_random_between(&random, 1, PAGE_LINES);
         uint64_t unique = round % 3 ? test_random_next(&random) | 1ull << 40 : 0;
         mirror_page_init(&page, GENERATION, 3);
         for (unsigned step = 0; step < 300; step++) {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The mirror against a naive model: random changes, chunks, whole states, views of old versions, memory.
-#include "../support/with_cmocka.h"
 #include "../support/mirror_model.h"
+#include "../support/with_cmocka.h"
 
 #include "../../client-wasm/src/layout.h"
 
 #define MEMORY_BYTES ((size_t)32 << 20)
 #define COPY_BYTES   ((size_t)16 << 20)
-#define VIEWS_BYTES  ((size_t)256 << 20)  // views kept for long hold much
+#define VIEWS_BYTES  ((size_t)256 << 20) // views kept for long hold much
 
 static struct model model_start(struct test_random *random)
 {
@@ -53,9 +53,9 @@ static void check_copy(const struct tally_view *view, const struct model *model)
     chunk = 0;
     for (more = true; more;) {
         assert_int_equal(tally_view_write_chunk(view, &cursor, &chunk, scratch, out, &bytes, &more), TALLY_OK);
-        assert_int_equal(tally_view_write_chunk(&second, &cursor_again, &chunk_again, scratch, again, &bytes_again,
-                                                &more_again),
-                         TALLY_OK);
+        assert_int_equal(
+            tally_view_write_chunk(&second, &cursor_again, &chunk_again, scratch, again, &bytes_again, &more_again),
+            TALLY_OK);
         assert_true(bytes == bytes_again && more == more_again && memcmp(out, again, bytes) == 0);
     }
     tally_view_unpin(&second);
@@ -94,7 +94,8 @@ static void run_random(const char *name, const struct model_mix *mix, unsigned s
         }
         model_random_step(&model, &random, mix, &next_key);
         bool whole = new_epoch || before.version == 0 || test_random_percent(&random, 5);
-        uint32_t rows_max = test_random_percent(&random, 20) ? (uint32_t)test_random_between(&random, 1, 200) : UINT32_MAX;
+        uint32_t rows_max =
+            test_random_percent(&random, 20) ? (uint32_t)test_random_between(&random, 1, 200) : UINT32_MAX;
         if (test_random_percent(&random, 10)) {
             // A change that is staged and then left.
             struct model_frames frames = model_diff(whole ? NULL : &before, &model, "main", 5);
@@ -174,7 +175,8 @@ static void test_random_waves(void **state)
     for (unsigned step = 0; step < 80; step++) {
         model_copy(&before, &model);
         model_random_step(&model, &random, step / 10 % 2 ? &shrink : &grow, &next_key);
-        assert_int_equal(model_step(mirror, &memory.memory, before.version ? &before : NULL, &model, UINT32_MAX), TALLY_OK);
+        assert_int_equal(model_step(mirror, &memory.memory, before.version ? &before : NULL, &model, UINT32_MAX),
+                         TALLY_OK);
         model_free(&before);
         check_accounts(mirror);
         if (step % 5 == 4) model_check_newest(mirror, &model);
@@ -204,7 +206,8 @@ static void test_churn_is_bounded(void **state)
         model.tables = before.tables;
         model_random_step(&model, &random, step < 20 ? &fill : &churn, &next_key);
         while (model.tables > 1) free(model.table[--model.tables].rows);
-        assert_int_equal(model_step(mirror, &memory.memory, before.version ? &before : NULL, &model, UINT32_MAX), TALLY_OK);
+        assert_int_equal(model_step(mirror, &memory.memory, before.version ? &before : NULL, &model, UINT32_MAX),
+                         TALLY_OK);
         model_free(&before);
         if (step == 2000) tally_mirror_stats(mirror, &early);
     }
@@ -281,7 +284,7 @@ static void test_longest_keys(void **state)
     struct tally_view view;
     assert_int_equal(tally_reader_open(mirror, &reader), TALLY_OK);
     tally_view_pin(&reader, &view);
-    check_copy(&view, &model);  // more than one chunk
+    check_copy(&view, &model); // more than one chunk
     tally_view_unpin(&view);
     tally_reader_close(&reader);
     // Out and in again at both ends of a group, one by one.
@@ -317,7 +320,7 @@ static void test_every_growth_refused(void **state)
         model_random_step(&models[i], &random, &fill, &next_key);
     }
     unsigned refused = 0;
-    for (size_t fail_at = 2;; fail_at++) {  // 1 is the header's: see test_mirror.c
+    for (size_t fail_at = 2;; fail_at++) { // 1 is the header's: see test_mirror.c
         struct test_memory memory;
         test_memory_init(&memory, (size_t)8 << 20);
         memory.fail_at = fail_at;
@@ -340,7 +343,8 @@ static void test_every_growth_refused(void **state)
                 check_accounts(mirror);
                 if (i) model_check_newest(mirror, &models[i - 1]);
                 memory.fail_at = 0;
-                assert_int_equal(model_step(mirror, &memory.memory, i ? &models[i - 1] : NULL, &models[i], 2500), TALLY_OK);
+                assert_int_equal(model_step(mirror, &memory.memory, i ? &models[i - 1] : NULL, &models[i], 2500),
+                                 TALLY_OK);
             }
             check_accounts(mirror);
         }
@@ -390,10 +394,14 @@ static void test_every_size(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_small),  cmocka_unit_test(test_random_larger),
-        cmocka_unit_test(test_random_waves),  cmocka_unit_test(test_churn_is_bounded),
-        cmocka_unit_test(test_growth),        cmocka_unit_test(test_longest_keys),
-        cmocka_unit_test(test_every_growth_refused), cmocka_unit_test(test_every_size),
+        cmocka_unit_test(test_random_small),
+        cmocka_unit_test(test_random_larger),
+        cmocka_unit_test(test_random_waves),
+        cmocka_unit_test(test_churn_is_bounded),
+        cmocka_unit_test(test_growth),
+        cmocka_unit_test(test_longest_keys),
+        cmocka_unit_test(test_every_growth_refused),
+        cmocka_unit_test(test_every_size),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,8 +8,8 @@
 #include <tallycast/mirror.h>
 
 enum tally_memory_flags {
-    TALLY_MEMORY_HUGE = 1,    // advise transparent huge pages: random reads then miss the TLB less
-    TALLY_MEMORY_SHARED = 2,  // keep it across fork, for processes that read what this one applies
+    TALLY_MEMORY_HUGE = 1,   // advise transparent huge pages: random reads then miss the TLB less
+    TALLY_MEMORY_SHARED = 2, // keep it across fork, for processes that read what this one applies
 };
 
 // Reserves `size_max` bytes (rounded up to 2 MiB) of address space, of which none are usable yet and none cost memory.

@@ -18,8 +18,8 @@ struct CMUnitTest {
 
 #define cmocka_unit_test(function) {#function, function}
 
-_Noreturn __attribute__((format(printf, 3, 4))) static inline void shim_fail(const char *file, int line, const char *format,
-                                                                             ...)
+_Noreturn __attribute__((format(printf, 3, 4))) static inline void shim_fail(const char *file, int line,
+                                                                             const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -45,21 +45,22 @@ static inline void shim_string(const char *a, const char *b, bool equal, const c
     if ((strcmp(a, b) == 0) != equal) shim_fail(file, line, "\"%s\" %s \"%s\"", a, equal ? "!=" : "==", b);
 }
 
-#define assert_true(c)                    ((c) ? (void)0 : shim_fail(__FILE__, __LINE__, "%s", #c))
-#define assert_false(c)                   ((c) ? shim_fail(__FILE__, __LINE__, "!(%s)", #c) : (void)0)
-#define assert_null(p)                    assert_true((p) == NULL)
-#define assert_non_null(p)                assert_true((p) != NULL)
-#define assert_ptr_equal(a, b)            assert_true((a) == (b))
-#define assert_int_equal(a, b)            shim_equal((unsigned long long)(a), (unsigned long long)(b), true, __FILE__, __LINE__)
-#define assert_int_not_equal(a, b)        shim_equal((unsigned long long)(a), (unsigned long long)(b), false, __FILE__, __LINE__)
-#define assert_memory_equal(a, b, size)   shim_memory(a, b, size, __FILE__, __LINE__)
-#define assert_string_equal(a, b)         shim_string(a, b, true, __FILE__, __LINE__)
-#define assert_string_not_equal(a, b)     shim_string(a, b, false, __FILE__, __LINE__)
-#define assert_in_range(v, low, high)     assert_true((v) >= (low) && (v) <= (high))
-#define fail()                            shim_fail(__FILE__, __LINE__, "fail")
-#define fail_msg(...)                     shim_fail(__FILE__, __LINE__, __VA_ARGS__)
-#define print_message(...)                printf(__VA_ARGS__)
-#define print_error(...)                  printf(__VA_ARGS__)
+#define assert_true(c)         ((c) ? (void)0 : shim_fail(__FILE__, __LINE__, "%s", #c))
+#define assert_false(c)        ((c) ? shim_fail(__FILE__, __LINE__, "!(%s)", #c) : (void)0)
+#define assert_null(p)         assert_true((p) == NULL)
+#define assert_non_null(p)     assert_true((p) != NULL)
+#define assert_ptr_equal(a, b) assert_true((a) == (b))
+#define assert_int_equal(a, b) shim_equal((unsigned long long)(a), (unsigned long long)(b), true, __FILE__, __LINE__)
+#define assert_int_not_equal(a, b)                                                                                     \
+    shim_equal((unsigned long long)(a), (unsigned long long)(b), false, __FILE__, __LINE__)
+#define assert_memory_equal(a, b, size) shim_memory(a, b, size, __FILE__, __LINE__)
+#define assert_string_equal(a, b)       shim_string(a, b, true, __FILE__, __LINE__)
+#define assert_string_not_equal(a, b)   shim_string(a, b, false, __FILE__, __LINE__)
+#define assert_in_range(v, low, high)   assert_true((v) >= (low) && (v) <= (high))
+#define fail()                          shim_fail(__FILE__, __LINE__, "fail")
+#define fail_msg(...)                   shim_fail(__FILE__, __LINE__, __VA_ARGS__)
+#define print_message(...)              printf(__VA_ARGS__)
+#define print_error(...)                printf(__VA_ARGS__)
 
 static inline int shim_run(const struct CMUnitTest *tests, size_t count)
 {
