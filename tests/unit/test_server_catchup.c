@@ -208,6 +208,52 @@ static void test_a_long_way_in_parts(void **state)
     server_world_end(world);
 }
 
+// Late joiners hold old versions: when the mirror has no room for their garbage they are let go, and versions go on.
+static void test_garbage_presses(void **state)
+{
+    (void)state;
+    struct server_world *world = server_world_make();
+    uint64_t token = 0;
+    world->memory_bytes = 24u << 20;
+    assert_int_equal(server_world_start(world), TALLY_OK);
+    large_state(world, &token, 4000);
+    struct tally_catch_up ask = {.dataset = test_text("main")};
+    struct tally_answer answer = server_world_catch_up(world, ++token, &ask);
+    assert_true(answer.has_cursor);
+    ask.has_cursor = true;
+    ask.cursor = answer.cursor;
+    tally_answer_free(&tally_alloc_libc, &answer);
+    assert_int_equal(server_world_stats(world).pins, 1);
+    struct test_random random = {1};
+    uint64_t version = server_world_stats(world).version;
+    for (uint64_t sequence = 1; server_world_stats(world).pins && sequence < 400; sequence++) {
+        struct test_batch batch;
+        uint8_t key[400];
+        test_batch_init(&batch);
+        tally_batch_begin(&batch.writer, &(struct tally_batch_header){.dataset = test_text("main"), .producer = 5, .sequence = sequence});
+        tally_batch_table_begin(&batch.writer, test_text("large"));
+        random.state = 1;
+        for (int i = 0; i < 1000; i++) {
+            test_random_fill(&random, key, sizeof key);
+            tally_batch_add(&batch.writer, tally_bytes(key, sizeof key), 1);
+        }
+        tally_batch_table_end(&batch.writer);
+        assert_int_equal(tally_batch_finish(&batch.writer), TALLY_OK);
+        tally_server_request(world->server, TALLY_ENDPOINT_INGEST, ++token, test_batch_bytes(&batch), world->now_ms);
+        test_batch_free(&batch);
+        world->now_ms -= 20;  // no time passes: nothing is idle
+        assert_int_equal(server_world_tick(world), TALLY_OK);
+        assert_int_equal(server_world_stats(world).version, ++version);
+        server_world_expect(world, token, TALLY_OK, version, sequence + 1);
+    }
+    assert_int_equal(server_world_stats(world).pins, 0);
+    assert_int_equal(world->events[TALLY_SERVER_EVENT_MIRROR_STALLED], 0);
+    answer = server_world_catch_up(world, ++token, &ask);
+    assert_int_equal(answer.status, TALLY_GONE);
+    tally_answer_free(&tally_alloc_libc, &answer);
+    server_world_end(world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -216,6 +262,7 @@ int main(void)
         cmocka_unit_test(test_cursors_made_up),
         cmocka_unit_test(test_who_needs_nothing),
         cmocka_unit_test(test_a_long_way_in_parts),
+        cmocka_unit_test(test_garbage_presses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

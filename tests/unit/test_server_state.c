@@ -184,6 +184,18 @@ static void test_a_damaged_snapshot_is_refused(void **unused)
         tally_state_deinit(&state);
         free(copy);
     }
+    // Something behind the end, whole and sealed in itself.
+    struct tally_framefile frames;
+    struct tally_bytes message;
+    struct tally_state state;
+    assert_int_equal(tally_framefile_open(tally_writer_bytes(&file), &frames), TALLY_OK);
+    assert_int_equal(tally_framefile_next(&frames, &message), TALLY_OK);
+    uint8_t *copy = test_exact_copy(message.data, message.size);
+    tally_framefile_append(&file, tally_bytes(copy, message.size));
+    free(copy);
+    assert_int_equal(tally_state_init(&state, &options, &tally_alloc_libc), TALLY_OK);
+    assert_int_equal(tally_snapshot_load(tally_writer_bytes(&file), &state), TALLY_MALFORMED);
+    tally_state_deinit(&state);
     test_writer_free(&file);
     world_close(world);
 }
