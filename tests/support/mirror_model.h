@@ -2,12 +2,13 @@
 //
 // A naive model of a dataset beside a mirror: plain arrays by table and id, the digest summed anew each time; the frames that lead from
 // one model to another; the comparison of a view with a model; and memory for a mirror that counts and refuses growth.
-// Include after cmocka. Threads: an object belongs to one thread.
+// Threads: an object belongs to one thread.
 #ifndef TALLY_TEST_MIRROR_MODEL_H
 #define TALLY_TEST_MIRROR_MODEL_H
 
 #include "build.h"
 #include "random.h"
+#include "with_cmocka.h"
 
 #include <tallycast/fingerprint.h>
 #include <tallycast/mirror.h>
