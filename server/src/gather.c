@@ -31,8 +31,8 @@ void tally_gather_reset(struct tally_gather *gather)
     tally_record_begin(&gather->record);
     gather->count = 0;
     gather->waiters_count = 0;
-    gather->extra_rows = 0;
-    gather->extra_tables = 0;
+    gather->pending_rows = 0;
+    gather->names.count = 0;
     if (gather->index) memset(gather->index, 0, sizeof *gather->index << gather->index_bits);
 }
 
@@ -128,7 +128,6 @@ bool tally_gather_offer(struct tally_gather *gather, const struct tally_state *s
                         uint64_t token, struct tally_verdict *out_verdict)
 {
     struct tally_batch_reader reader;
-    uint32_t tables;
     uint64_t entries;
     *out_verdict = (struct tally_verdict){.status = tally_batch_open(batch, &reader)};
     if (out_verdict->status) return false;
@@ -147,18 +146,20 @@ bool tally_gather_offer(struct tally_gather *gather, const struct tally_state *s
         out_verdict->status = last ? TALLY_HOLE : TALLY_UNKNOWN_PRODUCER;
         return false;
     }
-    enum tally_status status =
-        tally_state_admit(state, &reader, gather->extra_tables, gather->extra_rows, &tables, &entries);
-    if (!status && tables && gather->tables_closed) status = TALLY_FORBIDDEN;
+    uint32_t names = gather->names.count;
+    enum tally_status status = tally_state_admit(state, &reader, &gather->names, gather->pending_rows, &entries);
+    if (!status && gather->names.count != names && gather->tables_closed) status = TALLY_FORBIDDEN;
     if (!status) status = reserve_pending(gather);
     if (!status && waits) status = reserve_waiter(gather);
     if (!status) status = append(gather, batch);
-    if ((out_verdict->status = status)) return false;
+    if ((out_verdict->status = status)) {
+        gather->names.count = names;
+        return false;
+    }
     gather->pending[gather->count] = (struct tally_pending){.producer = producer, .sequence = sequence, .before = newest};
     wait_for(gather, gather->count, waits, token);
     *slot_of(gather, producer) = ++gather->count;
-    gather->extra_tables += tables;
-    gather->extra_rows += entries;
+    gather->pending_rows += entries;
     return true;
 }
 

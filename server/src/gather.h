@@ -29,8 +29,8 @@ struct tally_gather {
     uint64_t salt;
     struct tally_waiter *waiters;
     uint32_t waiters_count, waiters_capacity, waiters_max;
-    uint64_t extra_rows;            // at most so many new rows are pending
-    uint32_t extra_tables;
+    uint64_t pending_rows;          // at most so many new rows are pending
+    struct tally_table_names names; // tables that pending batches begin
     bool tables_closed;
 };
 

@@ -71,14 +71,25 @@ struct tally_state_table *tally_state_table_begin(struct tally_state *state, str
 
 // ---------------------------------------------------------------------------------------------------- one batch
 
+// Adds a name that is not there yet. False when there is no room for it beside `tables` others.
+static bool note_name(struct tally_table_names *names, struct tally_bytes name, uint32_t tables, uint32_t tables_max)
+{
+    for (uint32_t i = 0; i < names->count; i++) {
+        if (tally_bytes_equal(tally_bytes(names->names[i], names->sizes[i]), name)) return true;
+    }
+    if (tables + names->count >= tables_max) return false;
+    memcpy(names->names[names->count], name.data, name.size);
+    names->sizes[names->count++] = (uint8_t)name.size;
+    return true;
+}
+
 enum tally_status tally_state_admit(const struct tally_state *state, const struct tally_batch_reader *batch,
-                                    uint32_t extra_tables, uint64_t extra_rows, uint32_t *out_tables,
+                                    struct tally_table_names *pending_names, uint64_t pending_rows,
                                     uint64_t *out_entries)
 {
     if (!tally_bytes_equal(batch->header.dataset, tally_state_dataset(state))) return TALLY_WRONG_DATASET;
     struct tally_batch_reader reader = *batch;
     struct tally_entries_reader entries;
-    uint32_t tables = 0;
     uint64_t total = 0;
     while (tally_batch_next_table(&reader, &entries)) {
         uint64_t amounts = 0, coded;
@@ -86,14 +97,13 @@ enum tally_status tally_state_admit(const struct tally_state *state, const struc
             if (coded & 1) return TALLY_INVALID;  // zigzag: odd is negative
             amounts++;
         }
+        if (amounts == 0) continue;
         uint32_t number = tally_state_table(state, entries.table);
         bool known = number != TALLY_TABLES_MAX;
+        if (!known && !note_name(pending_names, entries.table, state->tables_count, state->tables_max)) return TALLY_FULL;
         total += amounts;
-        if (!known && amounts) tables++;
-        if ((known ? state->tables[number].rows.live : 0) + extra_rows + total > state->rows_max) return TALLY_FULL;
+        if ((known ? state->tables[number].rows.live : 0) + pending_rows + total > state->rows_max) return TALLY_FULL;
     }
-    if ((uint64_t)state->tables_count + extra_tables + tables > state->tables_max) return TALLY_FULL;
-    *out_tables = tables;
     *out_entries = total;
     return TALLY_OK;
 }

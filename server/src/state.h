@@ -57,6 +57,13 @@ struct tally_state_table {
     uint32_t touched_count, touched_capacity;
 };
 
+// Names of tables that are about to begin, each once.
+struct tally_table_names {
+    uint32_t count;
+    uint8_t sizes[TALLY_TABLES_MAX];
+    uint8_t names[TALLY_TABLES_MAX][TALLY_NAME_BYTES_MAX];
+};
+
 // What became of a batch.
 struct tally_verdict {
     enum tally_status status;  // TALLY_OK, REPEAT, HOLE, UNKNOWN_PRODUCER, or what tally_state_admit said
@@ -89,6 +96,7 @@ struct tally_state {
     enum tally_status broken;
     // Of the record being applied, kept to be used again.
     bool whole;
+    struct tally_table_names names;
     struct tally_verdict *verdicts;
     size_t verdicts_count, verdicts_capacity;
     uint64_t *sorted;
@@ -108,12 +116,14 @@ static inline struct tally_bytes tally_state_dataset(const struct tally_state *s
 
 // ---------------------------------------------------------------------------------------------------- one batch
 
-// Whether the state would count a batch, its sequence aside. `extra_tables` and `extra_rows` come on top (what is pending). TALLY_WRONG_DATASET;
-// TALLY_INVALID: a negative amount; TALLY_FULL: too many tables, or perhaps too many rows: every entry is taken for a new key.
-// *out_entries: entries of the batch; *out_tables: tables that it would begin, at most. Cost: one pass.
+// Whether the state would count a batch, its sequence aside. `pending_names` and `pending_rows` come on top (of batches that came before and are not
+// applied yet); tables that this batch would begin are added to the names. TALLY_WRONG_DATASET; TALLY_INVALID: a negative amount; TALLY_FULL: too many
+// tables, or perhaps too many rows: every entry is taken for a new key. Then names may have been added: set their count back. *out_entries:
+// entries with amounts. Cost: one pass.
 TALLY_CHECKED enum tally_status tally_state_admit(const struct tally_state *state,
-                                                  const struct tally_batch_reader *batch, uint32_t extra_tables,
-                                                  uint64_t extra_rows, uint32_t *out_tables, uint64_t *out_entries);
+                                                  const struct tally_batch_reader *batch,
+                                                  struct tally_table_names *pending_names, uint64_t pending_rows,
+                                                  uint64_t *out_entries);
 
 // The number of a table, or TALLY_TABLES_MAX.
 uint32_t tally_state_table(const struct tally_state *state, struct tally_bytes name);

@@ -198,8 +198,7 @@ static enum tally_status apply_batch(struct tally_state *state, struct tally_byt
 {
     struct tally_batch_reader batch;
     struct tally_entries_reader entries;
-    uint32_t tables;
-    uint64_t rows;
+    uint64_t entries_count;
     *verdict = (struct tally_verdict){.status = tally_batch_open(message, &batch)};
     if (!verdict->status) {
         const struct tally_producer *producer = tally_producers_find(&state->producers, batch.header.producer);
@@ -216,7 +215,8 @@ static enum tally_status apply_batch(struct tally_state *state, struct tally_byt
             state->stats.holes++;
             return TALLY_OK;
         }
-        verdict->status = tally_state_admit(state, &batch, 0, 0, &tables, &rows);
+        state->names.count = 0;
+        verdict->status = tally_state_admit(state, &batch, &state->names, 0, &entries_count);
     }
     if (verdict->status) {
         state->stats.refused++;

@@ -118,6 +118,7 @@ static inline enum tally_status model_batch(struct model *model, struct tally_by
     if (batch.header.sequence <= last) return TALLY_REPEAT;
     if (batch.header.sequence != last + 1) return last ? TALLY_HOLE : TALLY_UNKNOWN_PRODUCER;
     size_t tables = 0;
+    struct tally_bytes names[MODEL_TABLES];
     again = batch;
     while (tally_batch_next_table(&again, &entries)) {
         bool named = false;
@@ -126,7 +127,9 @@ static inline enum tally_status model_batch(struct model *model, struct tally_by
             if (amount < 0) return TALLY_INVALID;
             named = true;
         }
-        tables += named && !model_table(model, name);
+        bool again_ = false;
+        for (size_t i = 0; i < tables; i++) again_ |= tally_bytes_equal(names[i], name);
+        if (named && !model_table(model, name) && !again_) names[tables++] = name;
     }
     if (model->tables_count + tables > model->tables_max) return TALLY_FULL;
     while (tally_batch_next_table(&batch, &entries)) {

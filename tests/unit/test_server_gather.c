@@ -64,6 +64,20 @@ static void test_tables_that_are_closed(void **state)
     server_world_end(world);
 }
 
+// However many begin a table at the same time, it is one table.
+static void test_many_producers_begin_one_table(void **state)
+{
+    (void)state;
+    struct server_world *world = server_world_make();
+    assert_int_equal(server_world_start(world), TALLY_OK);
+    for (uint64_t i = 1; i <= 1000; i++) server_world_send(world, i, i, 1, "t/a u/b t/c");
+    assert_int_equal(server_world_tick(world), TALLY_OK);
+    for (uint64_t i = 1; i <= 1000; i++) server_world_expect(world, i, TALLY_OK, 1, 2);
+    assert_int_equal(server_world_stats(world).tables, 2);
+    assert_int_equal(server_world_get(world, 2000, "t", "a"), 1000);
+    server_world_end(world);
+}
+
 static void test_too_many_tables(void **state)
 {
     (void)state;
@@ -250,6 +264,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_verdicts),
         cmocka_unit_test(test_tables_that_are_closed),
+        cmocka_unit_test(test_many_producers_begin_one_table),
         cmocka_unit_test(test_too_many_tables),
         cmocka_unit_test(test_a_full_record),
         cmocka_unit_test(test_bad_requests),
