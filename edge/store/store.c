@@ -23,12 +23,12 @@ uint64_t store_monotonic_ms(void)
 
 // ---------------------------------------------------------------------------------------------------- directory
 
-// Makes it, and the folders above it.
-static void make_directory(const char *path)
+// Makes it, and the folders above it. Why the last of them could not be made, 0 when it is there.
+static int make_directory(const char *path)
 {
     char part[4096];
     size_t size = strlen(path);
-    if (size >= sizeof part) return;
+    if (size >= sizeof part) return ENAMETOOLONG;
     memcpy(part, path, size + 1);
     for (char *p = part + 1; *p; p++) {
         if (*p != '/') continue;
@@ -36,24 +36,29 @@ static void make_directory(const char *path)
         (void)!mkdir(part, 0777);
         *p = '/';
     }
-    (void)!mkdir(part, 0700);
+    return mkdir(part, 0700) && errno != EEXIST ? errno : 0;
+}
+
+// Nothing can be written there now. That there is no room may pass, and is no reason not to serve; anything else is a directory that
+// somebody must see to.
+static enum tally_status unwritable(const char *path, int error, struct tally_reason *out_reason)
+{
+    if (error == ENOSPC || error == EDQUOT || error == EIO) {
+        tally_warn("store_off", tally_log_str("data", path), tally_log_str("reason", strerror(error)),
+                   tally_log_str("effect", "no copy is stored until the next start"));
+        return TALLY_OK;
+    }
+    tally_reason_set(out_reason, "--data %s cannot be written: %s", path, strerror(error));
+    return error == ENOTDIR || error == EEXIST ? TALLY_INVALID : TALLY_FORBIDDEN;
 }
 
 static enum tally_status lock_directory(struct tally_store *store, const char *path, struct tally_reason *out_reason)
 {
     store->lock = openat(store->directory, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (store->lock < 0) {
-        tally_warn("store_read_only", tally_log_str("data", path), tally_log_str("reason", strerror(errno)));
-        return TALLY_OK;
-    }
+    if (store->lock < 0) return unwritable(path, errno, out_reason);
     char text[32] = {0};
     if (flock(store->lock, LOCK_EX | LOCK_NB)) {
-        if (errno != EWOULDBLOCK) {
-            tally_warn("store_read_only", tally_log_str("data", path), tally_log_str("reason", strerror(errno)));
-            close(store->lock);
-            store->lock = -1;
-            return TALLY_OK;
-        }
+        if (errno != EWOULDBLOCK) return unwritable(path, errno, out_reason);
         (void)!pread(store->lock, text, sizeof text - 1, 0);
         text[strcspn(text, "\n")] = 0;
         tally_reason_set(out_reason, "--data %s is in use by another tallycast-edge (process %s)", path, text);
@@ -97,17 +102,11 @@ enum tally_status tally_store_open(const struct tally_store_options *options, st
     pthread_condattr_destroy(&clock);
     store->tail = &store->head;
 
-    make_directory(options->directory);
-    enum tally_status status = TALLY_OK;
+    int error = make_directory(options->directory);
     store->directory = open(options->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (store->directory < 0 && errno == ENOTDIR) {
-        tally_reason_set(out_reason, "--data %s is not a directory", options->directory);
-        status = TALLY_INVALID;
-    } else if (store->directory < 0) {
-        tally_warn("store_off", tally_log_str("data", options->directory), tally_log_str("reason", strerror(errno)));
-    } else {
-        status = lock_directory(store, options->directory, out_reason);
-    }
+    if (store->directory < 0 && (errno != ENOENT || !error)) error = errno;
+    enum tally_status status = store->directory < 0 ? unwritable(options->directory, error, out_reason)
+                                                    : lock_directory(store, options->directory, out_reason);
     if (status != TALLY_OK) {
         tally_store_close(&store, 0);
         return status;

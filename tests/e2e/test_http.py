@@ -298,9 +298,14 @@ class Empty(harness.Case):
         for daemon in (server, edge):
             found = get(daemon.at, "/v1/version").json
             self.assertEqual((found["version"], found["keys"], found["cut_at"]), (0, 0, None))
-            self.assertEqual(get(daemon.at, "/v1/tables").json["tables"], [])
-            self.assertEqual(get(daemon.at, "/v1/get/t/k").status, 404)
             self.assertEqual(get(daemon.at, "/healthz").status, 200)
+        self.assertEqual(get(server.at, "/v1/tables").json["tables"], [])
+        self.assertEqual(get(server.at, "/v1/get/t/k").status, 404)
+        # An edge that holds nothing cannot say that a key is absent.
+        for path in ("/v1/tables", "/v1/get/t/k", "/readyz"):
+            found = get(edge.at, path)
+            self.assertEqual(found.status, 503)
+            self.assertIn("nothing", found.json["error"])
         self.assertEqual(get(server.at, "/readyz").status, 200)
 
 
