@@ -145,11 +145,24 @@ enum tally_status tally_endpoint_listen(nng_socket socket, const char *setting, 
 // ----------------------------------------------------------------------------------------------------
 // dialing
 
+// HOST of a checked URL, without brackets.
+static const char *url_host(const char *url, char out_host[TALLY_URL_BYTES_MAX])
+{
+    const char *host = strstr(url, "://") + 3, *end = strrchr(host, ':');
+    if (*host == '[') {
+        host++;
+        end--;
+    }
+    (void)snprintf(out_host, TALLY_URL_BYTES_MAX, "%.*s", (int)(end - host), host);
+    return out_host;
+}
+
 enum tally_status tally_endpoint_dial(nng_socket socket, const char *setting, const char *url,
                                       const struct tally_endpoint_options *options, nng_dialer *out_dialer,
                                       struct tally_reason *out_reason)
 {
     nng_dialer dialer;
+    char host[TALLY_URL_BYTES_MAX];
     enum tally_status status = tally_endpoint_check(setting, url, options->tls, out_reason);
     if (status) return status;
     if (is_tls(url) && !options->tls->ca)
@@ -168,7 +181,9 @@ enum tally_status tally_endpoint_dial(nng_socket socket, const char *setting, co
         nng_tls_config *config;
         status = endpoint_tls_config(options->tls, NNG_TLS_MODE_CLIENT, setting, url, &config, out_reason);
         if (status) return status;
-        failed = nng_dialer_set_ptr(dialer, NNG_OPT_TLS_CONFIG, config);
+        // A configuration of one's own comes without the name that NNG would check.
+        failed = nng_tls_config_server_name(config, url_host(url, host));
+        if (!failed) failed = nng_dialer_set_ptr(dialer, NNG_OPT_TLS_CONFIG, config);
         nng_tls_config_free(config);
         if (failed) return failed_at(setting, url, failed, out_reason);
     }

@@ -46,10 +46,16 @@ static void on_reply(void *ctx, uint64_t token, struct tally_bytes answer)
 static void on_event(void *ctx, const struct tally_server_event *event)
 {
     static const enum tally_log_level levels[] = {TALLY_LOG_DEBUG, TALLY_LOG_INFO, TALLY_LOG_WARN, TALLY_LOG_ERROR};
+    struct tally_log_field fields[6];
+    size_t count = 0;
     (void)ctx;
-    tally_log(levels[event->level], event->name, tally_log_hex("epoch", event->epoch),
-              tally_log_u64("version", event->version), tally_log_u64("count", event->count),
-              tally_log_status(event->status), tally_log_str("text", event->text));
+    if (event->epoch) fields[count++] = tally_log_hex("epoch", event->epoch);
+    fields[count++] = tally_log_u64("version", event->version);
+    if (event->count) fields[count++] = tally_log_u64("count", event->count);
+    if (event->status) fields[count++] = tally_log_status(event->status);
+    if (event->text[0]) fields[count++] = tally_log_str("text", event->text);
+    fields[count] = (struct tally_log_field){.type = TALLY_LOG_END};
+    tally_log_write(levels[event->level], event->name, fields);
 }
 
 static const struct tally_server_ops core_ops = {.publish = on_publish, .reply = on_reply, .event = on_event};
