@@ -39,17 +39,17 @@ static int make_directory(const char *path)
     return mkdir(part, 0700) && errno != EEXIST ? errno : 0;
 }
 
-// Nothing can be written there now. That there is no room may pass, and is no reason not to serve; anything else is a directory that
-// somebody must see to.
+// Nothing can be written there: the edge can do without, and what is stored there can still be read. A path that is no directory is a
+// mistake in the settings.
 static enum tally_status unwritable(const char *path, int error, struct tally_reason *out_reason)
 {
-    if (error == ENOSPC || error == EDQUOT || error == EIO) {
-        tally_warn("store_off", tally_log_str("data", path), tally_log_str("reason", strerror(error)),
-                   tally_log_str("effect", "no copy is stored until the next start"));
-        return TALLY_OK;
+    if (error == ENOTDIR || error == EEXIST || error == ENAMETOOLONG) {
+        tally_reason_set(out_reason, "--data %s cannot be made or used: %s", path, strerror(error));
+        return TALLY_INVALID;
     }
-    tally_reason_set(out_reason, "--data %s cannot be written: %s", path, strerror(error));
-    return error == ENOTDIR || error == EEXIST ? TALLY_INVALID : TALLY_FORBIDDEN;
+    tally_warn("store_off", tally_log_str("data", path), tally_log_str("reason", strerror(error)),
+               tally_log_str("effect", "reads go on from memory; no copy is stored until the next start"));
+    return TALLY_OK;
 }
 
 static enum tally_status lock_directory(struct tally_store *store, const char *path, struct tally_reason *out_reason)

@@ -34,9 +34,9 @@ struct tally_store_options {
 
 struct tally_store;
 
-// Makes the directory where it is missing, and locks it. TALLY_IN_USE (another edge), TALLY_INVALID (it is no directory), TALLY_FORBIDDEN (it
-// cannot be written), TALLY_NO_MEMORY, each with the reason. A disk that is full is no error: it is logged, what is stored is
-// read, and nothing is written.
+// Makes the directory where it is missing, and locks it. TALLY_IN_USE (another edge), TALLY_INVALID (it is no directory), TALLY_NO_MEMORY, each with
+// the reason. One that cannot be written (a full disk, a read-only one, no right to) is no error: it is logged, what is stored
+// is read, and nothing is written.
 TALLY_CHECKED enum tally_status tally_store_open(const struct tally_store_options *options,
                                                  struct tally_store **out_store, struct tally_reason *out_reason);
 
