@@ -100,8 +100,27 @@ static void send_one(struct sim *sim, const struct sim_message *template, struct
     push(sim, message);
 }
 
+// Servers that should not be there any more say what was said long ago, in the place of what is said now.
+static struct tally_bytes replay(struct sim *sim, const struct sim_message *message, struct tally_bytes bytes)
+{
+    struct sim_message *old = &sim->old[test_random_below(&sim->random, SIM_OLD)];
+    bool server = message->kind == SIM_PUBLISH || message->kind == SIM_ANSWER;
+    if (!server || !sim->config.replay) return bytes;
+    if (old->data && old->kind == message->kind && sim_fault(sim, sim->config.replay)) {
+        sim->counters.replayed++;
+        return tally_bytes(old->data, old->size);
+    }
+    if (old->data && !test_random_percent(&sim->random, 3)) return bytes;
+    free(old->data);
+    *old = *message;
+    old->data = test_exact_copy(bytes.data, bytes.size);
+    old->size = bytes.size;
+    return bytes;
+}
+
 void sim_send(struct sim *sim, const struct sim_message *message, struct tally_bytes bytes)
 {
+    bytes = replay(sim, message, bytes);
     send_one(sim, message, bytes);
     while (sim_fault(sim, sim->config.duplicate)) {
         sim->counters.duplicated++;
@@ -121,6 +140,8 @@ void sim_net_clear(struct sim *sim)
 {
     while (sim->heap_count) free(sim->heap[--sim->heap_count].data);
     free(sim->heap);
+    for (unsigned i = 0; i < SIM_OLD; i++) free(sim->old[i].data);
+    memset(sim->old, 0, sizeof sim->old);
     sim->heap = NULL;
     sim->heap_capacity = 0;
 }

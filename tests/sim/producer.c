@@ -8,12 +8,12 @@ static void draw_entries(struct sim *sim, struct sim_batch *batch)
 {
     const struct sim_config *config = &sim->config;
     struct test_random *random = &sim->random;
-    batch->entries = (unsigned)test_random_between(random, 0, config->entries);
+    bool filling = config->keys == SIM_KEYS_MAX && sim->counters.keys_drawn < SIM_KEYS_MAX;  // first all keys come
+    batch->entries = filling ? config->entries : (unsigned)test_random_between(random, 0, config->entries);
     for (unsigned i = 0; i < batch->entries; i++) {
         // Skewed: some keys often, most seldom.
         uint64_t key = test_random_below(random, test_random_percent(random, 50) ? config->keys : 1 + config->keys / 8);
-        // Many keys: first all of them come.
-        if (config->keys == SIM_KEYS_MAX && sim->counters.keys_drawn < SIM_KEYS_MAX) key = sim->counters.keys_drawn++;
+        if (filling) key = sim->counters.keys_drawn++ % SIM_KEYS_MAX;
         int64_t amount = (int64_t)test_random_below(random, test_random_percent(random, 90) ? 4 : 1000000);
         if (test_random_percent(random, config->huge_amounts)) amount = INT64_MAX / 3;
         batch->entry[i].table = (uint32_t)test_random_below(random, config->tables);

@@ -4,6 +4,8 @@
 // the core to the outside: before or after the disk has what it was given, between two messages.
 #include "sim.h"
 
+#include <server/src/record.h>
+
 static struct sim_server *server_of_log(struct tally_record_log *log)
 {
     return (struct sim_server *)(void *)((uint8_t *)(void *)log - offsetof(struct sim_server, log));
@@ -333,6 +335,31 @@ static void damage_disk(struct sim_server *server)
     }
 }
 
+// Another server of the same log was there meanwhile, and logged what producers had sent to both: repeats, new batches, and such as come behind
+// a hole. Only the state can tell.
+static void append_foreign(struct sim_server *server)
+{
+    struct sim *sim = server->sim;
+    struct tally_writer writer = test_writer();
+    struct tally_bytes record;
+    uint64_t version = sim->truth.version + 1;
+    tally_record_begin(&writer);
+    for (uint64_t n = test_random_below(&sim->random, 6); n > 0; n--) {
+        const struct sim_instance *instance =
+            &sim->truth.instances[test_random_below(&sim->random, sim->truth.instances_count)];
+        if (!instance->count) continue;
+        uint64_t back = test_random_below(&sim->random, instance->count < 5 ? instance->count : 5);
+        const struct sim_batch *batch = instance->batches[instance->count - 1 - back];
+        if (batch->sent) tally_record_batch(&writer, batch->inner);
+    }
+    const struct tally_record_header header = {.version = version, .time_ms = sim_server_now(sim)};
+    SIM_CHECK(sim, tally_record_finish(&writer, &header, &record) == TALLY_OK);
+    SIM_CHECK(sim, test_log_append(&server->log_disk.log, version, record) == TALLY_OK);
+    sim_truth_append(sim, version, record);
+    sim->counters.foreign_records++;
+    test_writer_free(&writer);
+}
+
 static enum tally_status create(struct sim_server *server)
 {
     struct sim *sim = server->sim;
@@ -369,6 +396,8 @@ static enum tally_status create(struct sim_server *server)
 static void start(struct sim_server *server)
 {
     struct sim *sim = server->sim;
+    bool whole = server->log_disk.count && !sim->truth.loss_allowed;
+    if (whole && sim->config.synchronous && sim_fault(sim, sim->config.foreign)) append_foreign(server);
     if (sim_fault(sim, sim->config.loss)) damage_disk(server);
     server->life++;
     server->settled = false;

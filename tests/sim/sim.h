@@ -32,6 +32,7 @@ enum {
     SIM_KEYS_MAX = 1800,
     SIM_WINDOW = 3, // batches that a producer has in doubt at a time
     SIM_BATCH_ENTRIES = 40,
+    SIM_OLD = 32,
 };
 
 #define SIM_DATASET       "main"
@@ -45,10 +46,10 @@ enum {
 // Chances are of ten thousand: of a message for the network's, of a step for the others', of a call for `doom`.
 struct sim_config {
     unsigned edges, links, producers, tables, keys, key_bytes, entries;
-    unsigned drop, duplicate, delay, corrupt, forge;
+    unsigned drop, duplicate, delay, corrupt, forge, replay;
     uint64_t delay_ms_max;
     bool reorder;
-    unsigned partition, crash_server, stop_server, crash_edge, doom, clock_jump, no_memory, disk_fails, loss;
+    unsigned partition, crash_server, stop_server, crash_edge, doom, clock_jump, no_memory, disk_fails, loss, foreign;
     unsigned removals, huge_amounts;
     bool synchronous; // a log that is not may lose its end in a crash
     bool calm;        // no faults at all
@@ -135,7 +136,7 @@ struct sim_server {
     bool dead; // the process ended inside the call that is under way: nothing that it does any more has an effect
     uint64_t start_ms, tick_ms, life;
     int64_t clock_ms;
-    uint64_t newest_ms;  // that an epoch was drawn from
+    uint64_t newest_ms; // that an epoch was drawn from
     struct test_alloc alloc;
     struct tally_memory memory;
     bool (*grow)(struct tally_memory *, size_t);
@@ -208,9 +209,11 @@ struct sim_producer {
 #define SIM_COUNTERS(X)                                                                                                \
     X(steps)                                                                                                           \
     X(versions)                                                                                                        \
-    X(epochs) X(messages) X(dropped) X(duplicated) X(corrupted) X(forged) X(partitions) X(server_crashes)              \
-        X(server_dooms) X(server_stops) X(server_restarts) X(recover_refused) X(disk_failures) X(losses)               \
-            X(records_damaged) X(tails_lost) X(snapshots) X(snapshots_refused) X(edge_crashes) X(edge_boots)           \
+    X(epochs)                                                                                                          \
+    X(messages)                                                                                                        \
+    X(dropped) X(duplicated) X(corrupted) X(forged) X(replayed) X(partitions) X(server_crashes) X(server_dooms)        \
+        X(server_stops) X(server_restarts) X(recover_refused) X(disk_failures) X(losses) X(records_damaged)            \
+            X(foreign_records) X(tails_lost) X(snapshots) X(snapshots_refused) X(edge_crashes) X(edge_boots)           \
                 X(boot_messages) X(stores_damaged) X(stores_lost) X(stores_rewritten) X(clock_jumps) X(no_memory)      \
                     X(batches) X(acks) X(repeats) X(holes) X(given_up) X(pushes) X(removals) X(frames_applied)         \
                         X(deltas) X(wholes) X(chunks) X(restarts) X(repairs) X(early) X(refused) X(timeouts)           \
@@ -233,6 +236,7 @@ struct sim {
     struct sim_message *heap; // by due_ms, then order
     size_t heap_count, heap_capacity;
     uint64_t order;
+    struct sim_message old[SIM_OLD]; // published messages and answers of any time before
     uint64_t channel_ms[SIM_EDGES_MAX + SIM_PRODUCERS_MAX][SIM_LINKS][6]; // last due of a channel that keeps order
     struct sim_server server;
     struct sim_edge edges[SIM_EDGES_MAX];
@@ -300,6 +304,7 @@ const struct sim_cut *sim_truth_find(const struct sim *sim, uint64_t epoch, uint
 // Digest of a view, reckoned from its rows; each is also read by its key.
 struct tally_digest sim_view_digest(struct sim *sim, const struct tally_view *view);
 void sim_truth_final(struct sim *sim, const struct tally_view *view); // all is acknowledged: exactly this
+void sim_truth_memory(struct sim *sim, const struct tally_view *view, const struct tally_mirror *mirror);
 void sim_truth_free(struct sim *sim);
 
 #endif

@@ -300,6 +300,34 @@ void sim_truth_final(struct sim *sim, const struct tally_view *view)
     }
 }
 
+// A mirror after a whole life holds no more memory than one that took the same state at once, but for pages less full and what the arena
+// has not joined again.
+void sim_truth_memory(struct sim *sim, const struct tally_view *view, const struct tally_mirror *mirror)
+{
+    static uint8_t scratch[TALLY_CHUNK_BYTES_MAX], bytes[TALLY_CHUNK_BYTES_MAX];
+    const struct tally_mirror_options options = {.dataset = test_text(SIM_DATASET)};
+    struct tally_memory memory;
+    struct tally_mirror *fresh;
+    struct tally_cursor cursor = {0};
+    uint32_t chunk = 0;
+    size_t size;
+    bool more = true;
+    SIM_CHECK(sim, tally_memory_map(SIM_MEMORY_BYTES, 0, &memory) == TALLY_OK);
+    SIM_CHECK(sim, tally_mirror_init(&memory, &options, &fresh) == TALLY_OK);
+    while (more) {
+        SIM_CHECK(sim, tally_view_write_chunk(view, &cursor, &chunk, scratch, bytes, &size, &more) == TALLY_OK);
+        enum tally_status status = tally_mirror_apply(fresh, &memory, tally_bytes(bytes, size));
+        SIM_CHECK(sim, status == (more ? TALLY_MORE : TALLY_OK));
+    }
+    struct tally_mirror_stats used, least;
+    tally_mirror_stats(mirror, &used);
+    tally_mirror_stats(fresh, &least);
+    if (used.used_bytes - used.retired_bytes > 3 * least.used_bytes + (64 << 10))
+        sim_fail(sim, "a mirror holds %llu bytes (%llu retired) where %llu do", (unsigned long long)used.used_bytes,
+                 (unsigned long long)used.retired_bytes, (unsigned long long)least.used_bytes);
+    tally_memory_unmap(&memory);
+}
+
 void sim_truth_free(struct sim *sim)
 {
     struct sim_truth *truth = &sim->truth;

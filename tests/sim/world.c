@@ -58,6 +58,8 @@ static void draw_faults(struct test_random *random, struct sim_config *config)
     config->corrupt = some(random, 600);
     config->forge = test_random_percent(random, 20) ? some(random, 300) : 0;
     config->reorder = test_random_percent(random, 60);
+    config->replay = test_random_percent(random, 30) ? some(random, 500) : 0;
+    config->foreign = test_random_percent(random, 30) ? some(random, 5000) : 0;
     config->partition = some(random, 60);
     config->crash_server = some(random, 60);
     config->stop_server = some(random, 100);
@@ -90,16 +92,20 @@ static void draw_config(struct test_random *random, struct sim_config *config)
     unsigned bits = 2 * (32 - (unsigned)__builtin_clz(config->keys)) + (unsigned)test_random_below(random, 6);
     if (test_random_percent(random, 10)) config->clash_mask = ((uint64_t)1 << bits) - 1;
     // Whole states of several chunks: the state must be large, and so the run is slow.
-    if (test_random_percent(random, 2)) {
+    bool large = test_random_percent(random, 4);
+    if (large) {
         config->keys = SIM_KEYS_MAX;
         config->key_bytes = 1000;
         config->entries = SIM_BATCH_ENTRIES;
         config->clash_mask = 0;
+        config->edges = (unsigned)test_random_between(random, 1, 2);
+        config->retention_versions = (uint32_t)test_random_between(random, 1, 4);
     }
     if (test_random_percent(random, 4))
         config->calm = true;
     else
         draw_faults(random, config);
+    if (large && !config->calm) config->crash_server += 50; // so that they are cut off in the middle
 }
 
 static void print_config(const struct sim *sim)
@@ -218,6 +224,7 @@ static void converge(struct sim *sim)
         struct tally_view view;
         tally_view_pin(&sim->edges[i].reader, &view);
         sim_truth_final(sim, &view);
+        sim_truth_memory(sim, &view, sim->edges[i].mirror);
         tally_view_unpin(&view);
     }
 }
