@@ -1,40 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "log_lmdb.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <lmdb.h>
 #include <setjmp.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <tallycast/wire.h>
 #include <unistd.h>
 
 #include "../store/errors.h"
 #include "meta_check.h"
 
-#define PATH_BYTES       4096u
-#define MAP_BYTES_FIRST  (1u << 30)
-#define TRIM_RECORDS     256u
-#define WRITE_BYTES      (1u << 20)  // what a transaction writes beside its record, at most
-#define AHEAD_BYTES      (8u << 20)  // space is taken in such steps
-#define MARGIN_BYTES     (TALLY_RECORD_BYTES_MAX + (1u << 20))
-#define FORMAT           1u
+#define PATH_BYTES      4096u
+#define MAP_BYTES_FIRST (1u << 30)
+#define TRIM_RECORDS    256u
+#define WRITE_BYTES     (1u << 20) // what a transaction writes beside its record, at most
+#define AHEAD_BYTES     (8u << 20) // space is taken in such steps
+#define MARGIN_BYTES    (TALLY_RECORD_BYTES_MAX + (1u << 20))
+#define FORMAT          1u
 
 static char key_identity[] = "identity", key_unclean[] = "unclean";
 
 struct log {
     struct tally_record_log log;
     const struct tally_alloc *alloc;
-    char path[PATH_BYTES];  // of the data file
+    char path[PATH_BYTES]; // of the data file
     MDB_env *env;
     MDB_dbi records, meta;
-    MDB_txn *reading;       // reset between reads
+    MDB_txn *reading; // reset between reads
     uint64_t first, last;
     uint64_t map_bytes;
     uint32_t page_bytes, trim_records;
     bool not_synchronous;
-    bool settled;  // something was appended since it was opened or reset
-    bool unclean;           // the end may be missing, and no record was appended since
-    bool dead;              // an assertion of LMDB failed: it must not be touched again
+    bool settled; // something was appended since it was opened or reset
+    bool unclean; // the end may be missing, and no record was appended since
+    bool dead;    // an assertion of LMDB failed: it must not be touched again
     jmp_buf escape;
 };
 
@@ -45,8 +47,15 @@ static enum tally_status status_of(int code)
     switch (code) {
     case MDB_SUCCESS: return TALLY_OK;
     case MDB_NOTFOUND: return TALLY_NOT_FOUND;
-    case MDB_CORRUPTED: case MDB_PAGE_NOTFOUND: case MDB_INVALID: case MDB_PANIC: case MDB_CURSOR_FULL: case MDB_BAD_TXN:
-    case MDB_BAD_DBI: case MDB_INCOMPATIBLE: case MDB_BAD_VALSIZE: return TALLY_CORRUPT;
+    case MDB_CORRUPTED:
+    case MDB_PAGE_NOTFOUND:
+    case MDB_INVALID:
+    case MDB_PANIC:
+    case MDB_CURSOR_FULL:
+    case MDB_BAD_TXN:
+    case MDB_BAD_DBI:
+    case MDB_INCOMPATIBLE:
+    case MDB_BAD_VALSIZE: return TALLY_CORRUPT;
     case MDB_VERSION_MISMATCH: return TALLY_UNSUPPORTED;
     case MDB_KEYEXIST: return TALLY_INVALID;
     case MDB_MAP_FULL: return TALLY_FULL;
@@ -68,11 +77,11 @@ static void on_assert(MDB_env *env, const char *message)
 }
 
 // At the head of a function: an assertion that fails in what it calls makes it return TALLY_CORRUPT.
-#define GUARD(log)                                                                                             \
-    do {                                                                                                       \
-        guarded = (log);                                                                                       \
-        if ((log)->dead) return TALLY_CORRUPT;                                                                 \
-        if (setjmp((log)->escape)) return TALLY_CORRUPT;                                                       \
+#define GUARD(log)                                                                                                     \
+    do {                                                                                                               \
+        guarded = (log);                                                                                               \
+        if ((log)->dead) return TALLY_CORRUPT;                                                                         \
+        if (setjmp((log)->escape)) return TALLY_CORRUPT;                                                               \
     } while (0)
 
 // ---------------------------------------------------------------------------------------------------- the file
@@ -91,7 +100,7 @@ static enum tally_status grow_map(struct log *log)
 static enum tally_status take_space(int fd, uint64_t size, uint64_t needed)
 {
     uint64_t wanted = (needed + AHEAD_BYTES - 1) / AHEAD_BYTES * AHEAD_BYTES;
-    if (size >= wanted + MARGIN_BYTES) return TALLY_OK;  // taken before
+    if (size >= wanted + MARGIN_BYTES) return TALLY_OK; // taken before
     if (!fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)wanted)) return TALLY_OK;
     if (errno != EOPNOTSUPP && !fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)needed)) return TALLY_OK;
     return errno == EOPNOTSUPP ? TALLY_OK : tally_errno_status(errno);
@@ -191,7 +200,8 @@ static enum tally_status begin_reading(struct log *log)
     return status_of(code);
 }
 
-static enum tally_status get(struct log *log, MDB_dbi dbi, const void *key_data, size_t key_bytes, struct tally_bytes *out)
+static enum tally_status get(struct log *log, MDB_dbi dbi, const void *key_data, size_t key_bytes,
+                             struct tally_bytes *out)
 {
     MDB_val value, key = {key_bytes, (void *)(uintptr_t)key_data};
     enum tally_status status = begin_reading(log);
@@ -249,9 +259,19 @@ struct change {
     enum tally_status (*run)(struct log *log, MDB_txn *txn, const struct change *change);
     uint64_t version;
     struct tally_bytes bytes;
-    uint64_t done;  // of a trim: the version up to which it came
+    uint64_t done; // of a trim: the version up to which it came
     bool more;
 };
+
+// LMDB says EIO for a write that was cut short; where no room is left for the change, that is why.
+static enum tally_status commit_status(const struct log *log, const struct change *change, int code)
+{
+    struct statvfs disk;
+    uint64_t needed = change->bytes.size + (1u << 20);
+    if (code == EIO && statvfs(log->path, &disk) == 0 && (uint64_t)disk.f_bavail * disk.f_frsize < needed)
+        return TALLY_NO_SPACE;
+    return status_of(code);
+}
 
 // One transaction, again with a greater map as often as need be. A commit that fails leaves nothing, or everything after a restart.
 static enum tally_status transact(struct log *log, struct change *change)
@@ -268,8 +288,10 @@ static enum tally_status transact(struct log *log, struct change *change)
         }
         if (code) return status_of(code);
         status = change->run(log, txn, change);
-        if (status) mdb_txn_abort(txn);
-        else status = status_of(mdb_txn_commit(txn));
+        if (status)
+            mdb_txn_abort(txn);
+        else
+            status = commit_status(log, change, mdb_txn_commit(txn));
         if (status == TALLY_FULL) {
             enum tally_status grown = grow_map(log);
             if (grown) return grown;
@@ -278,7 +300,8 @@ static enum tally_status transact(struct log *log, struct change *change)
     return status;
 }
 
-static enum tally_status put_meta(struct log *log, MDB_txn *txn, char *name, size_t name_bytes, struct tally_bytes bytes)
+static enum tally_status put_meta(struct log *log, MDB_txn *txn, char *name, size_t name_bytes,
+                                  struct tally_bytes bytes)
 {
     MDB_val key = {name_bytes, name}, value = {bytes.size, (void *)(uintptr_t)bytes.data};
     return status_of(mdb_put(txn, log->meta, &key, &value, 0));
@@ -518,15 +541,22 @@ enum tally_status tally_log_lmdb_open(const struct tally_log_lmdb_options *optio
                                       struct tally_record_log **out_log, char *text, size_t text_bytes)
 {
     static const struct tally_record_log_ops ops = {
-        .identity = log_identity, .reset = log_reset, .range = log_range, .append = log_append, .read = log_read,
-        .trim = log_trim, .close = log_close,
+        .identity = log_identity,
+        .reset = log_reset,
+        .range = log_range,
+        .append = log_append,
+        .read = log_read,
+        .trim = log_trim,
+        .close = log_close,
     };
     if (text_bytes) *text = 0;
     if (mkdir(options->dir, 0700) && errno != EEXIST)
         return tally_errno_tell(errno, "cannot make", options->dir, text, text_bytes);
     struct log *log = tally_alloc_resize(alloc, NULL, sizeof *log);
     if (!log) return TALLY_NO_MEMORY;
-    *log = (struct log){.log = {&ops}, .alloc = alloc, .not_synchronous = options->not_synchronous,
+    *log = (struct log){.log = {&ops},
+                        .alloc = alloc,
+                        .not_synchronous = options->not_synchronous,
                         .trim_records = options->trim_records ? options->trim_records : TRIM_RECORDS};
     enum tally_status status = TALLY_INVALID;
     if ((size_t)snprintf(log->path, sizeof log->path, "%s/data.mdb", options->dir) < sizeof log->path)

@@ -20,10 +20,10 @@
 #include "../src/record_log.h"
 
 struct tally_log_lmdb_options {
-    const char *dir;           // made if need be (mode 0700); its parent must be there
+    const char *dir; // made if need be (mode 0700); its parent must be there
     bool not_synchronous;
-    uint64_t map_bytes_first;  // 0: 1 GiB of address space, doubled when it is full
-    uint32_t trim_records;     // 0: 256 in one call
+    uint64_t map_bytes_first; // 0: 1 GiB of address space, doubled when it is full
+    uint32_t trim_records;    // 0: 256 in one call
 };
 
 // TALLY_CORRUPT, TALLY_UNSUPPORTED, TALLY_IO, TALLY_NO_SPACE, TALLY_NO_MEMORY; `text` says what was wrong and where. Whether somebody else has it open is

@@ -8,15 +8,15 @@
 
 #include "../store/errors.h"
 
-#define META_BYTES      152u
-#define AT_FLAGS        10u
-#define AT_MAGIC        16u
-#define AT_VERSION      20u
-#define AT_PAGE_BYTES   40u
-#define AT_LAST_PAGE    136u
-#define FLAG_META       8u
-#define MAGIC           0xBEEFC0DEu
-#define DATA_VERSION    1u
+#define META_BYTES    152u
+#define AT_FLAGS      10u
+#define AT_MAGIC      16u
+#define AT_VERSION    20u
+#define AT_PAGE_BYTES 40u
+#define AT_LAST_PAGE  136u
+#define FLAG_META     8u
+#define MAGIC         0xBEEFC0DEu
+#define DATA_VERSION  1u
 
 static enum tally_status corrupt(const char *path, const char *what, char *text, size_t text_bytes)
 {
@@ -25,8 +25,8 @@ static enum tally_status corrupt(const char *path, const char *what, char *text,
 }
 
 // One meta page. *out_bytes: how long the file must be at least.
-static enum tally_status check_meta(const uint8_t *page, const char *path, uint64_t *out_page_bytes, uint64_t *out_bytes,
-                                    char *text, size_t text_bytes)
+static enum tally_status check_meta(const uint8_t *page, const char *path, uint64_t *out_page_bytes,
+                                    uint64_t *out_bytes, char *text, size_t text_bytes)
 {
     uint64_t page_bytes = tally_load32(page + AT_PAGE_BYTES), last = tally_load64(page + AT_LAST_PAGE);
     if (!(page[AT_FLAGS] & FLAG_META) || tally_load32(page + AT_MAGIC) != MAGIC)

@@ -25,8 +25,13 @@ enum tally_status tally_catchup_init(struct tally_catchup *catchup, struct tally
         tally_alloc_free(alloc, scratch);
         return status;
     }
-    *catchup = (struct tally_catchup){.alloc = alloc, .mirror = mirror, .reader = reader, .pin_idle_ms = pin_idle_ms,
-                                      .chunk = chunk, .scratch = scratch, .merged = tally_writer_growable(alloc)};
+    *catchup = (struct tally_catchup){.alloc = alloc,
+                                      .mirror = mirror,
+                                      .reader = reader,
+                                      .pin_idle_ms = pin_idle_ms,
+                                      .chunk = chunk,
+                                      .scratch = scratch,
+                                      .merged = tally_writer_growable(alloc)};
     return TALLY_OK;
 }
 
@@ -50,8 +55,8 @@ void tally_catchup_deinit(struct tally_catchup *catchup)
 // ---------------------------------------------------------------------------------------------------- merged frames
 
 // Merges the frames from `version` on, as far as MERGE_BYTES_MAX goes (at least one). *out_bytes: their bytes.
-static enum tally_status merge_from(struct tally_catchup *catchup, const struct tally_history *history, uint64_t version,
-                                    uint64_t *out_bytes)
+static enum tally_status merge_from(struct tally_catchup *catchup, const struct tally_history *history,
+                                    uint64_t version, uint64_t *out_bytes)
 {
     uint64_t bytes = 0, to = version;
     while (to < history->last) {
@@ -129,7 +134,8 @@ static struct tally_catchup_pin *pin_choose(struct tally_catchup *catchup, const
         if (!tally_history_has(history, pin->epoch, pin->version)) continue;
         if (!newest || pin->version > newest->version) newest = pin;
     }
-    if (newest && tally_history_bytes_from(history, newest->version) <= whole_bytes / SHARE_PART + SHARE_BYTES) return newest;
+    if (newest && tally_history_bytes_from(history, newest->version) <= whole_bytes / SHARE_PART + SHARE_BYTES)
+        return newest;
     // Rather a longer way than to break off one that somebody is on.
     if (!free && newest && now_ms - idlest->used_ms < BUSY_MS) return newest;
     struct tally_catchup_pin *pin = free ? free : idlest;
@@ -148,7 +154,8 @@ static struct tally_catchup_pin *pin_choose(struct tally_catchup *catchup, const
 }
 
 static enum tally_status answer_chunk(struct tally_catchup *catchup, struct tally_catchup_pin *pin,
-                                      const struct tally_whole_cursor *from, uint64_t now_ms, struct tally_answer *answer)
+                                      const struct tally_whole_cursor *from, uint64_t now_ms,
+                                      struct tally_answer *answer)
 {
     struct tally_cursor cursor = {.table = from->table, .id = from->id};
     uint32_t chunk = from->chunk;
@@ -160,8 +167,8 @@ static enum tally_status answer_chunk(struct tally_catchup *catchup, struct tall
     if (status) return status;
     answer->frame = tally_bytes(catchup->chunk, bytes);
     answer->has_cursor = more;
-    answer->cursor = (struct tally_whole_cursor){.epoch = pin->epoch, .version = pin->version, .chunk = chunk,
-                                                 .table = cursor.table, .id = cursor.id};
+    answer->cursor = (struct tally_whole_cursor){
+        .epoch = pin->epoch, .version = pin->version, .chunk = chunk, .table = cursor.table, .id = cursor.id};
     return TALLY_OK;
 }
 
@@ -216,8 +223,10 @@ void tally_catchup_expire(struct tally_catchup *catchup, struct tally_history *h
         // The clock may jump back: then the time begins anew.
         if (now_ms < pin->used_ms) pin->used_ms = now_ms;
         bool idle = now_ms - pin->used_ms >= catchup->pin_idle_ms;
-        if (pressed || idle || !tally_history_has(history, pin->epoch, pin->version)) unpin(pin);
-        else if (!history->needed_from || pin->version < history->needed_from) history->needed_from = pin->version;
+        if (pressed || idle || !tally_history_has(history, pin->epoch, pin->version))
+            unpin(pin);
+        else if (!history->needed_from || pin->version < history->needed_from)
+            history->needed_from = pin->version;
     }
 }
 

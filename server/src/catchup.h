@@ -20,7 +20,7 @@
 #include "history.h"
 
 #define TALLY_CATCHUP_PINS_MAX        4u
-#define TALLY_CATCHUP_MERGE_BYTES_MAX (8u << 20)  // bytes of frames merged for one answer
+#define TALLY_CATCHUP_MERGE_BYTES_MAX (8u << 20) // bytes of frames merged for one answer
 
 struct tally_catchup_pin {
     bool used;
@@ -35,10 +35,10 @@ struct tally_catchup {
     struct tally_reader reader;
     uint64_t pin_idle_ms;
     struct tally_catchup_pin pins[TALLY_CATCHUP_PINS_MAX];
-    uint8_t *chunk, *scratch;      // TALLY_CHUNK_BYTES_MAX each
-    struct tally_writer merged;    // the last merge, kept for those who ask the same
-    uint64_t merged_epoch, merged_from, merged_to;  // merged_to 0: none
-    bool merged_part;              // ended by MERGE_BYTES_MAX, not by the newest version
+    uint8_t *chunk, *scratch;                      // TALLY_CHUNK_BYTES_MAX each
+    struct tally_writer merged;                    // the last merge, kept for those who ask the same
+    uint64_t merged_epoch, merged_from, merged_to; // merged_to 0: none
+    bool merged_part;                              // ended by MERGE_BYTES_MAX, not by the newest version
 };
 
 enum tally_catchup_how {

@@ -8,8 +8,11 @@
 enum tally_status tally_gather_init(struct tally_gather *gather, const struct tally_gather_options *options,
                                     const struct tally_alloc *alloc)
 {
-    *gather = (struct tally_gather){.alloc = alloc, .record = tally_writer_growable(alloc), .salt = options->salt,
-                                    .waiters_max = options->waiters_max, .tables_closed = options->tables_closed};
+    *gather = (struct tally_gather){.alloc = alloc,
+                                    .record = tally_writer_growable(alloc),
+                                    .salt = options->salt,
+                                    .waiters_max = options->waiters_max,
+                                    .tables_closed = options->tables_closed};
     tally_record_begin(&gather->record);
     if (!gather->record.failed) return TALLY_OK;
     tally_writer_free(&gather->record);
@@ -49,7 +52,7 @@ static uint32_t *slot_of(const struct tally_gather *gather, uint64_t producer)
 
 static uint32_t newest_of(const struct tally_gather *gather, uint64_t producer)
 {
-    return gather->index ? *slot_of(gather, producer) - 1 : NONE;  // an empty slot is 0: NONE
+    return gather->index ? *slot_of(gather, producer) - 1 : NONE; // an empty slot is 0: NONE
 }
 
 // Room for one more batch, in list and index.
@@ -97,8 +100,8 @@ static void wait_for(struct tally_gather *gather, uint32_t batch, bool waits, ui
 // ---------------------------------------------------------------------------------------------------- a batch comes
 
 // A batch that its producer sent before. True when that one is still pending: it is waited for.
-static bool repeat(struct tally_gather *gather, const struct tally_producer *durable, uint32_t newest, uint64_t sequence,
-                   bool waits, uint64_t token, struct tally_verdict *verdict)
+static bool repeat(struct tally_gather *gather, const struct tally_producer *durable, uint32_t newest,
+                   uint64_t sequence, bool waits, uint64_t token, struct tally_verdict *verdict)
 {
     if (durable && sequence <= durable->sequence) {
         verdict->status = TALLY_REPEAT;
@@ -124,8 +127,8 @@ static enum tally_status append(struct tally_gather *gather, struct tally_bytes 
     return TALLY_NO_MEMORY;
 }
 
-bool tally_gather_offer(struct tally_gather *gather, const struct tally_state *state, struct tally_bytes batch, bool waits,
-                        uint64_t token, struct tally_verdict *out_verdict)
+bool tally_gather_offer(struct tally_gather *gather, const struct tally_state *state, struct tally_bytes batch,
+                        bool waits, uint64_t token, struct tally_verdict *out_verdict)
 {
     struct tally_batch_reader reader;
     uint64_t entries;
@@ -156,7 +159,8 @@ bool tally_gather_offer(struct tally_gather *gather, const struct tally_state *s
         gather->names.count = names;
         return false;
     }
-    gather->pending[gather->count] = (struct tally_pending){.producer = producer, .sequence = sequence, .before = newest};
+    gather->pending[gather->count] =
+        (struct tally_pending){.producer = producer, .sequence = sequence, .before = newest};
     wait_for(gather, gather->count, waits, token);
     *slot_of(gather, producer) = ++gather->count;
     gather->pending_rows += entries;

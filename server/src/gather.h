@@ -10,21 +10,21 @@
 
 struct tally_waiter {
     uint64_t token;
-    uint32_t batch;  // number in the record
+    uint32_t batch; // number in the record
 };
 
 // A batch of the record to be; its number is its place in the list.
 struct tally_pending {
     uint64_t producer, sequence;
-    uint32_t before;  // number of this producer's pending batch before this one, or UINT32_MAX
+    uint32_t before; // number of this producer's pending batch before this one, or UINT32_MAX
 };
 
 struct tally_gather {
     const struct tally_alloc *alloc;
     struct tally_writer record;
-    struct tally_pending *pending;  // one a batch
+    struct tally_pending *pending; // one a batch
     uint32_t count, capacity;
-    uint32_t *index;                // producer -> its newest pending batch, plus one
+    uint32_t *index; // producer -> its newest pending batch, plus one
     uint32_t index_bits;
     uint64_t salt;
     struct tally_waiter *waiters;
@@ -41,7 +41,8 @@ struct tally_gather_options {
 };
 
 // TALLY_NO_MEMORY.
-TALLY_CHECKED enum tally_status tally_gather_init(struct tally_gather *gather, const struct tally_gather_options *options,
+TALLY_CHECKED enum tally_status tally_gather_init(struct tally_gather *gather,
+                                                  const struct tally_gather_options *options,
                                                   const struct tally_alloc *alloc);
 void tally_gather_deinit(struct tally_gather *gather);
 
@@ -49,8 +50,8 @@ void tally_gather_deinit(struct tally_gather *gather);
 // verdict comes with the record. False: *out_verdict is the answer now, and nothing was kept: what tally_batch_open and tally_state_admit
 // say, TALLY_REPEAT, TALLY_HOLE, TALLY_UNKNOWN_PRODUCER, TALLY_FORBIDDEN (a new table where they are closed), TALLY_BUSY (the record or the list
 // of waiters is full), TALLY_NO_MEMORY.
-bool tally_gather_offer(struct tally_gather *gather, const struct tally_state *state, struct tally_bytes batch, bool waits,
-                        uint64_t token, struct tally_verdict *out_verdict);
+bool tally_gather_offer(struct tally_gather *gather, const struct tally_state *state, struct tally_bytes batch,
+                        bool waits, uint64_t token, struct tally_verdict *out_verdict);
 
 // The sealed record of everything pending, borrowed until the reset. TALLY_NO_MEMORY (nothing changed; it may be tried again).
 TALLY_CHECKED enum tally_status tally_gather_cut(struct tally_gather *gather, const struct tally_record_header *header,

@@ -10,8 +10,8 @@ enum tally_status tally_history_init(struct tally_history *history, uint32_t ver
     struct tally_bytes *frames = tally_alloc_resize(alloc, NULL, versions_max * sizeof *frames);
     if (!frames) return TALLY_NO_MEMORY;
     memset(frames, 0, versions_max * sizeof *frames);
-    *history = (struct tally_history){.alloc = alloc, .frames = frames, .versions_max = versions_max,
-                                      .bytes_max = bytes_max};
+    *history =
+        (struct tally_history){.alloc = alloc, .frames = frames, .versions_max = versions_max, .bytes_max = bytes_max};
     return TALLY_OK;
 }
 
@@ -55,7 +55,8 @@ void tally_history_add(struct tally_history *history, struct tally_bytes frame)
     while (history->first != history->last && full_for(history, frame.size)) drop_oldest(history);
     // A frame from 0 is a whole state: nobody goes on from there. One over the bound is not kept.
     uint8_t *copy = NULL;
-    if (history->last != 0 && frame.size <= history->bytes_max) copy = tally_alloc_resize(history->alloc, NULL, frame.size);
+    if (history->last != 0 && frame.size <= history->bytes_max)
+        copy = tally_alloc_resize(history->alloc, NULL, frame.size);
     if (!copy) {
         tally_history_restart(history, history->epoch, history->last + 1);
         return;

@@ -12,14 +12,14 @@
 
 struct tally_history {
     const struct tally_alloc *alloc;
-    struct tally_bytes *frames;  // ring: the frame to version v is at (v % versions_max)
+    struct tally_bytes *frames; // ring: the frame to version v is at (v % versions_max)
     uint32_t versions_max;
     uint64_t bytes_max;
     uint64_t epoch;
-    uint64_t first, last;        // frames lead from version `first` to `last`; equal: none is kept
+    uint64_t first, last; // frames lead from version `first` to `last`; equal: none is kept
     uint64_t bytes;
-    uint64_t needed_from;        // not 0: somebody is on the way to this version and will go on from it; then the bytes may
-                                 // grow to TALLY_HISTORY_STRETCH times their bound
+    uint64_t needed_from; // not 0: somebody is on the way to this version and will go on from it; then the bytes may
+                          // grow to TALLY_HISTORY_STRETCH times their bound
 };
 
 TALLY_CHECKED enum tally_status tally_history_init(struct tally_history *history, uint32_t versions_max,

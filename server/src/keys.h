@@ -17,7 +17,7 @@ struct tally_key_block;
 struct tally_keys {
     const struct tally_alloc *alloc;
     struct tally_key_block *blocks;
-    uint8_t *at, *end;  // what is left of the newest block
+    uint8_t *at, *end; // what is left of the newest block
     void *free[TALLY_KEY_CLASSES];
 };
 

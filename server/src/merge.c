@@ -4,8 +4,8 @@
 // order of one id's), and composed id by id.
 #include "merge.h"
 
-#include <tallycast/limits.h>
 #include <messages/messages.h>
+#include <tallycast/limits.h>
 
 #include "radix.h"
 
@@ -14,8 +14,8 @@ enum kind { REMOVED, CHANGED, ADDED };
 struct change {
     enum kind kind;
     uint32_t id;
-    int64_t number;          // difference or value
-    struct tally_bytes key;  // ADDED
+    int64_t number;         // difference or value
+    struct tally_bytes key; // ADDED
 };
 
 struct table {
@@ -102,10 +102,10 @@ static enum tally_status read_frame(struct merge *merge, struct tally_bytes mess
 
 // What all changes of one id come to.
 struct net {
-    bool known;    // the first change told whether it was live
+    bool known; // the first change told whether it was live
     bool live;
-    bool removed;  // the row that was there at the start left
-    bool added;    // the row that is there now came
+    bool removed; // the row that was there at the start left
+    bool added;   // the row that is there now came
     int64_t number;
     struct tally_bytes key;
 };
@@ -137,8 +137,10 @@ static enum tally_status compose(struct net *net, const struct change *change)
 static void write_net(struct tally_frame_writer *writer, uint32_t id, const struct net *net)
 {
     if (net->removed) tally_frame_removed(writer, id);
-    if (net->added) tally_frame_added(writer, id, net->key, net->number);
-    else if (net->live && net->number) tally_frame_changed(writer, id, net->number);
+    if (net->added)
+        tally_frame_added(writer, id, net->key, net->number);
+    else if (net->live && net->number)
+        tally_frame_changed(writer, id, net->number);
 }
 
 static enum tally_status sort(struct merge *merge, const struct table *table)

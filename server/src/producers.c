@@ -8,8 +8,8 @@
 void tally_producers_init(struct tally_producers *producers, const struct tally_alloc *alloc, uint32_t count_max,
                           uint64_t salt)
 {
-    *producers = (struct tally_producers){.alloc = alloc, .count_max = count_max, .oldest = NONE, .newest = NONE,
-                                          .salt = salt};
+    *producers =
+        (struct tally_producers){.alloc = alloc, .count_max = count_max, .oldest = NONE, .newest = NONE, .salt = salt};
 }
 
 void tally_producers_deinit(struct tally_producers *producers)

@@ -12,8 +12,8 @@
 
 struct tally_producer {
     uint64_t id;
-    uint64_t sequence;  // of its last counted batch
-    uint64_t version;   // of the record that held it
+    uint64_t sequence; // of its last counted batch
+    uint64_t version;  // of the record that held it
     uint32_t older, newer;
 };
 
@@ -22,7 +22,7 @@ struct tally_producers {
     struct tally_producer *list;
     uint32_t count, capacity, count_max;
     uint32_t oldest, newest;
-    uint32_t *index;  // number + 1; 0: empty
+    uint32_t *index; // number + 1; 0: empty
     uint32_t index_bits;
     uint64_t salt;
 };

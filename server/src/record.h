@@ -11,7 +11,7 @@
 struct tally_record_header {
     uint64_t version;
     uint64_t time_ms;
-    uint64_t epoch;  // not 0: a new epoch begins with this record
+    uint64_t epoch; // not 0: a new epoch begins with this record
 };
 
 // ---------------------------------------------------------------------------------------------------- reading

@@ -16,9 +16,9 @@
 struct tally_log_identity {
     uint8_t dataset[TALLY_NAME_BYTES_MAX];
     size_t dataset_bytes;
-    uint64_t lineage;        // drawn with the log's birth: ties snapshots to the log they were taken from
-    uint64_t epoch;          // of version 0; later ones follow from the records
-    struct tally_seed seed;  // of version 0
+    uint64_t lineage;       // drawn with the log's birth: ties snapshots to the log they were taken from
+    uint64_t epoch;         // of version 0; later ones follow from the records
+    struct tally_seed seed; // of version 0
     uint64_t created_ms;
 };
 
@@ -37,7 +37,8 @@ struct tally_record_log_ops {
     void (*range)(struct tally_record_log *log, uint64_t *out_first, uint64_t *out_last, bool *out_continuous);
 
     // Appends the record of `version`, which is the newest kept plus one (or any, right after reset and on an empty log). On TALLY_OK it is
-    // as durable as the log was told to be; the first one after an open or a reset, which may begin an epoch, is durable in any case. Otherwise it may or may not be there after a restart: the caller must stop.
+    // as durable as the log was told to be; the first one after an open or a reset, which may begin an epoch, is durable in any case.
+    // Otherwise it may or may not be there after a restart: the caller must stop.
     // TALLY_NO_SPACE, TALLY_IO, TALLY_NO_MEMORY, TALLY_LIMIT.
     enum tally_status (*append)(struct tally_record_log *log, uint64_t version, struct tally_bytes record);
 

@@ -194,7 +194,8 @@ static enum tally_status heap_reserve(struct tally_rows *rows, uint64_t count)
 
 // ---------------------------------------------------------------------------------------------------- rows
 
-enum tally_status tally_rows_add(struct tally_rows *rows, uint64_t fingerprint, struct tally_bytes key, uint32_t *out_id)
+enum tally_status tally_rows_add(struct tally_rows *rows, uint64_t fingerprint, struct tally_bytes key,
+                                 uint32_t *out_id)
 {
     enum tally_status status = index_grow(rows);
     if (!status && !rows->free_count) status = rows_reserve(rows, (uint64_t)rows->ids + 1);
@@ -203,8 +204,8 @@ enum tally_status tally_rows_add(struct tally_rows *rows, uint64_t fingerprint, 
     bool fresh = rows->free_count == 0;
     uint32_t id = fresh ? rows->ids++ : heap_pop(rows);
     uint32_t touched = fresh ? 0 : rows->rows[id].touched;
-    rows->rows[id] = (struct tally_state_row){.fingerprint = fingerprint, .key = key.data,
-                                              .key_bytes = (uint32_t)key.size, .touched = touched};
+    rows->rows[id] = (struct tally_state_row){
+        .fingerprint = fingerprint, .key = key.data, .key_bytes = (uint32_t)key.size, .touched = touched};
     rows->live++;
     index_insert(rows, id);
     *out_id = id;
@@ -221,8 +222,8 @@ enum tally_status tally_rows_put(struct tally_rows *rows, uint32_t id, uint64_t 
     if (status) return status;
     memset(&rows->rows[rows->ids], 0, (id - rows->ids) * sizeof *rows->rows);
     rows->ids = id + 1;
-    rows->rows[id] = (struct tally_state_row){.fingerprint = fingerprint, .value = value, .key = key.data,
-                                              .key_bytes = (uint32_t)key.size};
+    rows->rows[id] = (struct tally_state_row){
+        .fingerprint = fingerprint, .value = value, .key = key.data, .key_bytes = (uint32_t)key.size};
     rows->live++;
     index_insert(rows, id);
     return TALLY_OK;

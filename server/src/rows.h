@@ -19,22 +19,22 @@
 struct tally_state_row {
     uint64_t fingerprint;
     int64_t value;
-    const uint8_t *key;   // of struct tally_keys; null: a free id
+    const uint8_t *key; // of struct tally_keys; null: a free id
     uint32_t key_bytes;
-    uint32_t touched;     // number of its entry in the tick's list of touched rows, plus one; 0: not touched
+    uint32_t touched; // number of its entry in the tick's list of touched rows, plus one; 0: not touched
 };
 
 struct tally_rows {
     const struct tally_alloc *alloc;
     struct tally_state_row *rows;
-    uint32_t ids;            // ids ever given: rows[0 .. ids - 1]
+    uint32_t ids; // ids ever given: rows[0 .. ids - 1]
     uint32_t ids_capacity;
     uint32_t live;
-    uint64_t *index;         // a power of two of slots, or null
+    uint64_t *index; // a power of two of slots, or null
     uint32_t index_bits;
-    uint32_t *free;          // heap of free ids below `ids`
+    uint32_t *free; // heap of free ids below `ids`
     uint32_t free_count, free_capacity;
-    uint64_t clash_mask;     // fingerprints are compared in these bits (all of them, but for tests)
+    uint64_t clash_mask; // fingerprints are compared in these bits (all of them, but for tests)
 };
 
 #define TALLY_NO_ROW UINT32_MAX

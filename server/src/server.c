@@ -24,8 +24,8 @@ static enum tally_status init(struct tally_server *server)
 {
     const struct tally_server_options *options = &server->options;
     const struct tally_mirror_options mirror = {.dataset = options->dataset};
-    const struct tally_gather_options gather = {.tables_closed = options->tables_closed, .salt = options->seed_new.k1,
-                                                .waiters_max = options->waiters_max};
+    const struct tally_gather_options gather = {
+        .tables_closed = options->tables_closed, .salt = options->seed_new.k1, .waiters_max = options->waiters_max};
     server->frame = tally_writer_growable(server->alloc);
     server->answer = tally_writer_growable(server->alloc);
     server->snapshot_out = tally_writer_growable(server->alloc);
@@ -39,7 +39,8 @@ static enum tally_status init(struct tally_server *server)
     status = tally_catchup_init(&server->catchup, server->mirror, options->pin_idle_ms, server->alloc);
     if (!status) status = tally_gather_init(&server->gather, &gather, server->alloc);
     if (!status)
-        status = tally_history_init(&server->history, options->retention_versions, options->retention_bytes, server->alloc);
+        status =
+            tally_history_init(&server->history, options->retention_versions, options->retention_bytes, server->alloc);
     return status;
 }
 
@@ -51,14 +52,21 @@ enum tally_status tally_server_create(const struct tally_server_options *options
     if (!tally_name_valid(options->dataset) || options->epoch_new == 0 || !log || !memory) return TALLY_INVALID;
     struct tally_server *server = tally_alloc_resize(alloc, NULL, sizeof *server);
     if (!server) return TALLY_NO_MEMORY;
-    *server = (struct tally_server){.options = *options, .log = log, .snapshots = snapshots, .memory = memory,
-                                    .ops = ops, .ctx = ctx, .alloc = alloc};
+    *server = (struct tally_server){.options = *options,
+                                    .log = log,
+                                    .snapshots = snapshots,
+                                    .memory = memory,
+                                    .ops = ops,
+                                    .ctx = ctx,
+                                    .alloc = alloc};
     memcpy(server->dataset, options->dataset.data, options->dataset.size);
     server->options.dataset = tally_bytes(server->dataset, options->dataset.size);
     defaults(&server->options);
     enum tally_status status = init(server);
-    if (status) tally_server_destroy(&server);
-    else *out_server = server;
+    if (status)
+        tally_server_destroy(&server);
+    else
+        *out_server = server;
     return status;
 }
 
@@ -96,9 +104,14 @@ void tally_server_tell(struct tally_server *server, enum tally_server_event_kind
 #undef X
     };
     if (!server->ops->event) return;
-    const struct tally_server_event event = {.kind = kind, .level = kinds[kind].level, .name = kinds[kind].name,
-                                             .status = status, .epoch = server->state.epoch, .version = version,
-                                             .count = count, .text = text};
+    const struct tally_server_event event = {.kind = kind,
+                                             .level = kinds[kind].level,
+                                             .name = kinds[kind].name,
+                                             .status = status,
+                                             .epoch = server->state.epoch,
+                                             .version = version,
+                                             .count = count,
+                                             .text = text};
     server->ops->event(server->ctx, &event);
 }
 

@@ -29,22 +29,22 @@
 
 enum tally_server_level { TALLY_SERVER_DEBUG, TALLY_SERVER_INFO, TALLY_SERVER_WARN, TALLY_SERVER_ERROR };
 
-#define TALLY_SERVER_EVENT_LIST(X)                                                                             \
-    X(NEW, INFO, "new_log")                     /* epoch: nothing was found, a new lineage begins */           \
-    X(RECOVERED, INFO, "recovered")             /* epoch, version; count: records replayed */                  \
-    X(SNAPSHOT_REFUSED, ERROR, "snapshot_refused")  /* version, status, text: an older one is tried */         \
-    X(LOG_REFUSED, ERROR, "log_refused")        /* version, status, text: recovery cannot go on */             \
-    X(CONTINUITY_LOST, WARN, "continuity_lost") /* epoch (the new one), version, text: why */                  \
-    X(EPOCH, WARN, "new_epoch")                 /* epoch, version: two keys shared a fingerprint, or as above */ \
-    X(APPEND_FAILED, ERROR, "append_failed")    /* version, status */                                          \
-    X(APPLY_FAILED, ERROR, "apply_failed")      /* version, status: out of memory on a durable record */       \
-    X(MIRROR_REFUSED, ERROR, "mirror_refused")  /* version, status: its own frame did not verify */            \
-    X(MIRROR_STALLED, WARN, "mirror_stalled")   /* version: readers hold too much; tried again each tick */    \
-    X(SNAPSHOT_WRITTEN, INFO, "snapshot_written")  /* version; count: bytes */                                 \
-    X(SNAPSHOT_FAILED, ERROR, "snapshot_failed")   /* version, status: the log stays; tried again later */     \
-    X(TRIM_FAILED, ERROR, "trim_failed")        /* version, status */                                          \
-    X(REQUEST_REFUSED, DEBUG, "request_refused")   /* status, text */                                          \
-    X(STOPPED, INFO, "stopped")                 /* epoch, version */
+#define TALLY_SERVER_EVENT_LIST(X)                                                                                     \
+    X(NEW, INFO, "new_log")                        /* epoch: nothing was found, a new lineage begins */                \
+    X(RECOVERED, INFO, "recovered")                /* epoch, version; count: records replayed */                       \
+    X(SNAPSHOT_REFUSED, ERROR, "snapshot_refused") /* version, status, text: an older one is tried */                  \
+    X(LOG_REFUSED, ERROR, "log_refused")           /* version, status, text: recovery cannot go on */                  \
+    X(CONTINUITY_LOST, WARN, "continuity_lost")    /* epoch (the new one), version, text: why */                       \
+    X(EPOCH, WARN, "new_epoch")                    /* epoch, version: two keys shared a fingerprint, or as above */    \
+    X(APPEND_FAILED, ERROR, "append_failed")       /* version, status */                                               \
+    X(APPLY_FAILED, ERROR, "apply_failed")         /* version, status: out of memory on a durable record */            \
+    X(MIRROR_REFUSED, ERROR, "mirror_refused")     /* version, status: its own frame did not verify */                 \
+    X(MIRROR_STALLED, WARN, "mirror_stalled")      /* version: readers hold too much; tried again each tick */         \
+    X(SNAPSHOT_WRITTEN, INFO, "snapshot_written")  /* version; count: bytes */                                         \
+    X(SNAPSHOT_FAILED, ERROR, "snapshot_failed")   /* version, status: the log stays; tried again later */             \
+    X(TRIM_FAILED, ERROR, "trim_failed")           /* version, status */                                               \
+    X(REQUEST_REFUSED, DEBUG, "request_refused")   /* status, text */                                                  \
+    X(STOPPED, INFO, "stopped")                    /* epoch, version */
 
 enum tally_server_event_kind {
 #define X(name, level, text) TALLY_SERVER_EVENT_##name,
@@ -55,10 +55,10 @@ enum tally_server_event_kind {
 struct tally_server_event {
     enum tally_server_event_kind kind;
     enum tally_server_level level;
-    const char *name;  // of the list above
+    const char *name; // of the list above
     enum tally_status status;
     uint64_t epoch, version, count;
-    const char *text;  // for people; "" when there is nothing to add; borrowed for the call
+    const char *text; // for people; "" when there is nothing to add; borrowed for the call
 };
 
 // ---------------------------------------------------------------------------------------------------- actions
@@ -76,19 +76,19 @@ struct tally_server_ops {
 // ---------------------------------------------------------------------------------------------------- object
 
 struct tally_server_options {
-    struct tally_bytes dataset;  // copied
+    struct tally_bytes dataset; // copied
     // For a log that is new or whose continuity cannot be proven: Unix milliseconds << 20 | 20 random bits, and 128 random bits.
     uint64_t epoch_new;
     struct tally_seed seed_new;
-    bool tables_closed;  // batches for tables that do not exist are refused
+    bool tables_closed; // batches for tables that do not exist are refused
     // 0 takes the default.
-    uint64_t heartbeat_ms;            // 1000: distance of heartbeats when nothing is published
-    uint32_t retention_versions;      // 4096: frames kept for those who are behind ...
-    uint64_t retention_bytes;         // 64 MiB: ... and their bytes
-    uint64_t snapshot_every;          // 10000 records
-    uint32_t snapshot_chunks;         // 4: chunks of a snapshot written in one tick
-    uint64_t pin_idle_ms;             // 10000: a whole state that nobody asks on for so long is let go
-    uint32_t waiters_max;             // 65536: requests waiting for one tick
+    uint64_t heartbeat_ms;       // 1000: distance of heartbeats when nothing is published
+    uint32_t retention_versions; // 4096: frames kept for those who are behind ...
+    uint64_t retention_bytes;    // 64 MiB: ... and their bytes
+    uint64_t snapshot_every;     // 10000 records
+    uint32_t snapshot_chunks;    // 4: chunks of a snapshot written in one tick
+    uint64_t pin_idle_ms;        // 10000: a whole state that nobody asks on for so long is let go
+    uint32_t waiters_max;        // 65536: requests waiting for one tick
     // For tests only. 0: none. Two keys count as clashing when their fingerprints agree in these bits.
     uint64_t clash_mask;
 };
@@ -99,11 +99,9 @@ struct tally_server;
 // outlive the object. TALLY_INVALID, TALLY_NO_MEMORY.
 TALLY_CHECKED enum tally_status tally_server_create(const struct tally_server_options *options,
                                                     struct tally_record_log *log,
-                                                    struct tally_snapshot_store *snapshots,
-                                                    struct tally_memory *memory,
+                                                    struct tally_snapshot_store *snapshots, struct tally_memory *memory,
                                                     const struct tally_server_ops *ops, void *ctx,
-                                                    const struct tally_alloc *alloc,
-                                                    struct tally_server **out_server);
+                                                    const struct tally_alloc *alloc, struct tally_server **out_server);
 
 // Frees it and clears the pointer; null-safe; calls none of the ops. No other reader of the mirror may be reading any more.
 void tally_server_destroy(struct tally_server **server);
@@ -117,8 +115,8 @@ TALLY_CHECKED enum tally_status tally_server_recover(struct tally_server *server
 // ---------------------------------------------------------------------------------------------------- inputs
 
 enum tally_endpoint {
-    TALLY_ENDPOINT_INGEST,    // batch, hello
-    TALLY_ENDPOINT_CATCH_UP,  // catch_up, query, hello
+    TALLY_ENDPOINT_INGEST,   // batch, hello
+    TALLY_ENDPOINT_CATCH_UP, // catch_up, query, hello
 };
 
 // A request, borrowed for the call. Whatever the bytes, the answer comes through ops->reply with this token.
@@ -148,28 +146,28 @@ struct tally_server_stats {
     struct tally_digest digest;
     uint64_t rows;
     uint32_t tables, producers;
-    uint64_t requests, pushes;           // received
-    uint64_t batches, batch_bytes;       // taken into records
-    uint64_t events;                     // entries of batches that were counted
-    uint64_t amounts;                    // their sum, modulo 2^64: the events of producers that merge
-    uint64_t repeats, holes, refused;    // batches that were not, by reason
-    uint64_t busy;                       // requests turned away because the tick was full
-    uint64_t saturated;                  // counters that stopped at the greatest value
-    uint64_t clashes;                    // fingerprint clashes since the start
-    uint64_t records, record_bytes;      // appended
-    uint64_t frames, frame_bytes;        // published
-    uint64_t rows_changed;               // rows removed, changed and added by them
-    uint64_t rows_added, added_bytes;    // of those the new ones, and the bytes of the columns that bring them
+    uint64_t requests, pushes;        // received
+    uint64_t batches, batch_bytes;    // taken into records
+    uint64_t events;                  // entries of batches that were counted
+    uint64_t amounts;                 // their sum, modulo 2^64: the events of producers that merge
+    uint64_t repeats, holes, refused; // batches that were not, by reason
+    uint64_t busy;                    // requests turned away because the tick was full
+    uint64_t saturated;               // counters that stopped at the greatest value
+    uint64_t clashes;                 // fingerprint clashes since the start
+    uint64_t records, record_bytes;   // appended
+    uint64_t frames, frame_bytes;     // published
+    uint64_t rows_changed;            // rows removed, changed and added by them
+    uint64_t rows_added, added_bytes; // of those the new ones, and the bytes of the columns that bring them
     uint64_t heartbeats;
     uint64_t catch_ups_current, catch_ups_delta, catch_ups_whole, catch_ups_gone;
-    uint64_t catch_up_bytes;             // frames and chunks in answers
-    uint64_t chunks;                     // in answers
+    uint64_t catch_up_bytes; // frames and chunks in answers
+    uint64_t chunks;         // in answers
     uint64_t queries;
-    uint64_t history_versions, history_bytes;  // kept now
-    uint64_t pins;                       // whole states held for late joiners now
+    uint64_t history_versions, history_bytes; // kept now
+    uint64_t pins;                            // whole states held for late joiners now
     uint64_t snapshots, snapshot_version;
     uint64_t pending_batches, pending_bytes;
-    enum tally_status failed;            // TALLY_OK while it works
+    enum tally_status failed; // TALLY_OK while it works
 };
 
 void tally_server_stats(const struct tally_server *server, struct tally_server_stats *out_stats);

@@ -8,8 +8,8 @@
 
 static struct tally_answer blank(const struct tally_server *server)
 {
-    return (struct tally_answer){.dataset = server->options.dataset, .epoch = server->state.epoch,
-                                 .version = server->state.version};
+    return (struct tally_answer){
+        .dataset = server->options.dataset, .epoch = server->state.epoch, .version = server->state.version};
 }
 
 static void reply_status(struct tally_server *server, uint64_t token, enum tally_status status, const char *text,
@@ -22,7 +22,7 @@ static void reply_status(struct tally_server *server, uint64_t token, enum tally
     answer.version = version;
     answer.expected_sequence = expected;
     if (status) answer.message = tally_bytes(text, strlen(text));
-    if (tally_answer_encode(&answer, &writer)) return;  // cannot be: everything in it is bounded
+    if (tally_answer_encode(&answer, &writer)) return; // cannot be: everything in it is bounded
     server->ops->reply(server->ctx, token, tally_writer_bytes(&writer));
 }
 
@@ -38,8 +38,10 @@ static void reply_answer(struct tally_server *server, uint64_t token, const stru
     server->answer.size = 0;
     server->answer.failed = false;
     enum tally_status status = tally_answer_encode(answer, &server->answer);
-    if (status) refuse(server, token, TALLY_BUSY, "no memory for the answer: try again later");
-    else server->ops->reply(server->ctx, token, tally_writer_bytes(&server->answer));
+    if (status)
+        refuse(server, token, TALLY_BUSY, "no memory for the answer: try again later");
+    else
+        server->ops->reply(server->ctx, token, tally_writer_bytes(&server->answer));
 }
 
 void tally_server_reply_verdict(struct tally_server *server, uint64_t token, const struct tally_verdict *verdict)
@@ -64,7 +66,8 @@ static void count_verdict(struct tally_server *server, enum tally_status status)
 {
     switch (status) {
     case TALLY_REPEAT: server->stats.repeats++; break;
-    case TALLY_HOLE: case TALLY_UNKNOWN_PRODUCER: server->stats.holes++; break;
+    case TALLY_HOLE:
+    case TALLY_UNKNOWN_PRODUCER: server->stats.holes++; break;
     case TALLY_BUSY: server->stats.busy++; break;
     default: server->stats.refused++;
     }
@@ -192,17 +195,23 @@ static void answer_request(struct tally_server *server, enum tally_endpoint endp
     const char *elsewhere = ingest ? "ask at the catch-up endpoint" : "send batches to the ingest endpoint";
     switch (request->what) {
     case TALLY_REQUEST_BATCH:
-        if (ingest) answer_batch(server, token, request->batch);
-        else refuse(server, token, TALLY_FORBIDDEN, elsewhere);
+        if (ingest)
+            answer_batch(server, token, request->batch);
+        else
+            refuse(server, token, TALLY_FORBIDDEN, elsewhere);
         break;
     case TALLY_REQUEST_HELLO: answer_hello(server, token, &request->hello); break;
     case TALLY_REQUEST_CATCH_UP:
-        if (ingest) refuse(server, token, TALLY_FORBIDDEN, elsewhere);
-        else answer_catch_up(server, token, &request->catch_up, now_ms);
+        if (ingest)
+            refuse(server, token, TALLY_FORBIDDEN, elsewhere);
+        else
+            answer_catch_up(server, token, &request->catch_up, now_ms);
         break;
     case TALLY_REQUEST_QUERY:
-        if (ingest) refuse(server, token, TALLY_FORBIDDEN, elsewhere);
-        else answer_query(server, token, &request->query);
+        if (ingest)
+            refuse(server, token, TALLY_FORBIDDEN, elsewhere);
+        else
+            answer_query(server, token, &request->query);
         break;
     case TALLY_REQUEST_NOTHING:
     default: refuse(server, token, TALLY_UNSUPPORTED, "a request of a kind that this server does not know");

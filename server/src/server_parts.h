@@ -13,7 +13,7 @@
 #define TALLY_WHOLE_CHUNKS_PUBLISHED 8u
 
 struct tally_server {
-    struct tally_server_options options;  // defaults filled in; dataset points to `dataset`
+    struct tally_server_options options; // defaults filled in; dataset points to `dataset`
     uint8_t dataset[TALLY_NAME_BYTES_MAX];
     struct tally_record_log *log;
     struct tally_snapshot_store *snapshots;
@@ -23,7 +23,7 @@ struct tally_server {
     const struct tally_alloc *alloc;
 
     struct tally_mirror *mirror;
-    struct tally_reader reader;  // for queries and snapshots
+    struct tally_reader reader; // for queries and snapshots
     bool reader_open;
     struct tally_state state;
     struct tally_gather gather;
@@ -35,18 +35,18 @@ struct tally_server {
     struct tally_log_identity identity;
 
     // The version that the state has and the mirror has not taken yet.
-    struct tally_writer frame;  // topic, then the frame
+    struct tally_writer frame; // topic, then the frame
     struct tally_applied applied;
     bool unverified;
 
-    uint64_t published_ms;  // last frame or heartbeat
-    bool published;         // anything yet
+    uint64_t published_ms; // last frame or heartbeat
+    bool published;        // anything yet
 
     struct tally_snapshot_writer snapshot;
     struct tally_writer snapshot_out;
-    uint64_t snapshot_due;       // version at which the next one begins
-    uint64_t snapshot_previous;  // version of the newest one that is durable, 0: none
-    uint64_t trim_before;        // 0: nothing to trim
+    uint64_t snapshot_due;      // version at which the next one begins
+    uint64_t snapshot_previous; // version of the newest one that is durable, 0: none
+    uint64_t trim_before;       // 0: nothing to trim
 
     struct tally_writer answer;
     bool *found;

@@ -18,8 +18,8 @@
 
 static enum tally_status state_init(struct tally_server *server, uint64_t epoch, struct tally_seed seed)
 {
-    const struct tally_state_options options = {.dataset = server->options.dataset, .epoch = epoch, .seed = seed,
-                                                .clash_mask = server->options.clash_mask};
+    const struct tally_state_options options = {
+        .dataset = server->options.dataset, .epoch = epoch, .seed = seed, .clash_mask = server->options.clash_mask};
     tally_state_deinit(&server->state);
     return tally_state_init(&server->state, &options, server->alloc);
 }
@@ -48,7 +48,7 @@ static enum tally_status try_snapshot(struct tally_server *server, const struct 
         *out_text = "it belongs to another log";
         return TALLY_CORRUPT;
     }
-    status = state_init(server, out_header->epoch, server->options.seed_new);  // the snapshot has the seed
+    status = state_init(server, out_header->epoch, server->options.seed_new); // the snapshot has the seed
     if (!status) status = tally_snapshot_load(file, &server->state);
     if (status) tally_state_deinit(&server->state);
     return status;
@@ -82,8 +82,10 @@ static enum tally_status load_snapshot(struct tally_server *server, const struct
 
 static enum tally_status reset_log(struct tally_server *server, uint64_t lineage, uint64_t now_ms)
 {
-    struct tally_log_identity identity = {.dataset_bytes = server->options.dataset.size, .lineage = lineage,
-                                          .epoch = server->state.epoch, .seed = server->state.seed,
+    struct tally_log_identity identity = {.dataset_bytes = server->options.dataset.size,
+                                          .lineage = lineage,
+                                          .epoch = server->state.epoch,
+                                          .seed = server->state.seed,
                                           .created_ms = now_ms};
     memcpy(identity.dataset, server->dataset, identity.dataset_bytes);
     enum tally_status status = server->log->ops->reset(server->log, &identity);
@@ -159,7 +161,8 @@ static enum tally_status find_known(struct tally_server *server, uint64_t now_ms
     if (!tally_bytes_equal(tally_bytes(identity->dataset, identity->dataset_bytes), server->options.dataset))
         return refuse_log(server, TALLY_WRONG_DATASET, 0, "the log is of another dataset");
     enum tally_status status = load_snapshot(server, identity, &header);
-    if (status == TALLY_NOT_FOUND || status == TALLY_CORRUPT) status = state_init(server, identity->epoch, identity->seed);
+    if (status == TALLY_NOT_FOUND || status == TALLY_CORRUPT)
+        status = state_init(server, identity->epoch, identity->seed);
     if (status) return refuse_log(server, status, 0, "no snapshot could be loaded");
     return follow_log(server, NULL, now_ms);
 }
@@ -174,7 +177,8 @@ static enum tally_status find_new(struct tally_server *server, uint64_t now_ms)
         return status ? status : follow_log(server, "the log is gone: the last snapshot is what is left", now_ms);
     }
     if (status != TALLY_NOT_FOUND)
-        return refuse_log(server, status, 0, "the log is gone, and no snapshot verifies: empty the directory to begin anew");
+        return refuse_log(server, status, 0,
+                          "the log is gone, and no snapshot verifies: empty the directory to begin anew");
     status = state_init(server, options->epoch_new, options->seed_new);
     if (status) return refuse_log(server, status, 0, "");
     status = reset_log(server, options->epoch_new, now_ms);
@@ -188,9 +192,12 @@ enum tally_status tally_server_recover(struct tally_server *server, uint64_t now
 {
     if (server->recovered || server->failed) return TALLY_INVALID;
     enum tally_status status = server->log->ops->identity(server->log, &server->identity);
-    if (status == TALLY_OK) status = find_known(server, now_ms);
-    else if (status == TALLY_NOT_FOUND) status = find_new(server, now_ms);
-    else return refuse_log(server, status, 0, "its identity cannot be read");
+    if (status == TALLY_OK)
+        status = find_known(server, now_ms);
+    else if (status == TALLY_NOT_FOUND)
+        status = find_new(server, now_ms);
+    else
+        return refuse_log(server, status, 0, "its identity cannot be read");
     if (status) {
         server->failed = status;
         return status;

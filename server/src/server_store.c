@@ -53,8 +53,8 @@ static void go_on(struct tally_server *server)
 {
     for (uint32_t i = 0; i < server->options.snapshot_chunks && !server->snapshot.done; i++) {
         server->snapshot_out.size = 0;
-        enum tally_status status = tally_snapshot_next(&server->snapshot, server->catchup.scratch, server->catchup.chunk,
-                                                       &server->snapshot_out);
+        enum tally_status status = tally_snapshot_next(&server->snapshot, server->catchup.scratch,
+                                                       server->catchup.chunk, &server->snapshot_out);
         if (!status) status = write_out(server);
         if (status) {
             give_up(server, status);
@@ -75,8 +75,10 @@ static void trim(struct tally_server *server)
 void tally_server_store(struct tally_server *server)
 {
     if (!server->snapshots) return;
-    if (server->trim_before) trim(server);
-    else if (server->snapshot.begun) go_on(server);
+    if (server->trim_before)
+        trim(server);
+    else if (server->snapshot.begun)
+        go_on(server);
     else if (server->state.version >= server->snapshot_due && server->state.version != server->snapshot_previous)
         begin(server);
 }

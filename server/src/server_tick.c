@@ -3,7 +3,7 @@
 // A tick: cut, append, apply, verify, publish, acknowledge; then what may wait: heartbeat, snapshot, trim.
 #include "server_parts.h"
 
-#define EPOCH_STEP (1u << 20)  // a millisecond of those that epochs are drawn from
+#define EPOCH_STEP (1u << 20) // a millisecond of those that epochs are drawn from
 
 // ---------------------------------------------------------------------------------------------------- log and state
 
@@ -43,8 +43,10 @@ enum tally_status tally_server_new_epoch(struct tally_server *server, uint64_t n
     // The clock may be behind the one that drew the last epoch. What was lost may have counted it up for clashes: beyond those too.
     uint64_t epoch = server->options.epoch_new, above = server->state.epoch + EPOCH_STEP;
     if (epoch < above) epoch = above;
-    const struct tally_record_header header = {.version = server->state.version + 1, .epoch = epoch,
-                                               .time_ms = now_ms > server->state.time_ms ? now_ms : server->state.time_ms};
+    const struct tally_record_header header = {.version = server->state.version + 1,
+                                               .epoch = epoch,
+                                               .time_ms =
+                                                   now_ms > server->state.time_ms ? now_ms : server->state.time_ms};
     tally_record_begin(&writer);
     enum tally_status status = tally_record_finish(&writer, &header, &record);
     if (!status) status = tally_server_commit(server, header.version, record);
@@ -116,8 +118,10 @@ enum tally_status tally_server_verify(struct tally_server *server, uint64_t now_
         return tally_server_fail(server, TALLY_SERVER_EVENT_MIRROR_REFUSED, status, version,
                                  "the server's own frame did not verify; nothing of it is published");
     server->unverified = false;
-    if (server->applied.whole) tally_history_restart(&server->history, server->state.epoch, version);
-    else tally_history_add(&server->history, frame_of(server));
+    if (server->applied.whole)
+        tally_history_restart(&server->history, server->state.epoch, version);
+    else
+        tally_history_add(&server->history, frame_of(server));
     return TALLY_OK;
 }
 
@@ -135,8 +139,11 @@ static void publish_heartbeat(struct tally_server *server, uint64_t now_ms)
     uint8_t bytes[256];
     struct tally_writer writer = tally_writer_fixed(bytes, sizeof bytes);
     const struct tally_state *state = &server->state;
-    const struct tally_heartbeat heartbeat = {.dataset = server->options.dataset, .epoch = state->epoch,
-                                              .version = state->version, .digest = state->digest, .now_ms = now_ms};
+    const struct tally_heartbeat heartbeat = {.dataset = server->options.dataset,
+                                              .epoch = state->epoch,
+                                              .version = state->version,
+                                              .digest = state->digest,
+                                              .now_ms = now_ms};
     tally_published_begin(&writer, server->options.dataset, TALLY_PUBLISHED_HEARTBEAT);
     if (tally_heartbeat_encode(&heartbeat, &writer)) return;
     server->stats.heartbeats++;
@@ -173,8 +180,10 @@ static void acknowledge(struct tally_server *server)
         tally_server_reply_verdict(server, waiter->token, &server->applied.verdicts[waiter->batch]);
     }
     for (size_t i = 0; i < server->applied.verdicts_count; i++) {
-        if (!server->applied.verdicts[i].status) server->stats.batches++;
-        else server->stats.refused++;
+        if (!server->applied.verdicts[i].status)
+            server->stats.batches++;
+        else
+            server->stats.refused++;
     }
     server->stats.batch_bytes += gather->record.size;
 }
@@ -190,8 +199,10 @@ static enum tally_status finish(struct tally_server *server, bool first, uint64_
         return TALLY_OK;
     }
     if (status) return status;
-    if (server->applied.whole) publish_whole(server, now_ms);
-    else publish_message(server, now_ms);
+    if (server->applied.whole)
+        publish_whole(server, now_ms);
+    else
+        publish_message(server, now_ms);
     acknowledge(server);
     tally_gather_reset(&server->gather);
     return TALLY_OK;
@@ -216,8 +227,10 @@ enum tally_status tally_server_tick(struct tally_server *server, uint64_t now_ms
     if (server->failed) return server->failed;
     if (!server->recovered) return TALLY_INVALID;
     enum tally_status status = TALLY_OK;
-    if (server->unverified) status = finish(server, false, now_ms);
-    else if (server->gather.count) status = cut(server, now_ms);
+    if (server->unverified)
+        status = finish(server, false, now_ms);
+    else if (server->gather.count)
+        status = cut(server, now_ms);
     if (status) return status;
     if (server->unverified) return TALLY_OK;
     tally_mirror_confirm(server->mirror, server->state.epoch, server->state.version, now_ms);

@@ -2,8 +2,14 @@
 #include "snapshot.h"
 
 enum {
-    PRODUCERS_DATASET = 1, PRODUCERS_LINEAGE, PRODUCERS_EPOCH, PRODUCERS_VERSION, PRODUCERS_TIME_MS, PRODUCERS_PRODUCERS,
-    PRODUCERS_SEQUENCES, PRODUCERS_VERSIONS,
+    PRODUCERS_DATASET = 1,
+    PRODUCERS_LINEAGE,
+    PRODUCERS_EPOCH,
+    PRODUCERS_VERSION,
+    PRODUCERS_TIME_MS,
+    PRODUCERS_PRODUCERS,
+    PRODUCERS_SEQUENCES,
+    PRODUCERS_VERSIONS,
 };
 
 // ---------------------------------------------------------------------------------------------------- writing
@@ -116,9 +122,15 @@ static enum tally_status producers_field(struct producers_reader *reader, const 
 
 static enum tally_status producers_open(struct tally_bytes message, struct producers_reader *out_reader)
 {
-    static const enum tally_wire_type types[] = {0, TALLY_WIRE_BYTES, TALLY_WIRE_FIXED64, TALLY_WIRE_FIXED64,
-                                                 TALLY_WIRE_VARINT, TALLY_WIRE_VARINT, TALLY_WIRE_BYTES,
-                                                 TALLY_WIRE_BYTES, TALLY_WIRE_BYTES};
+    static const enum tally_wire_type types[] = {0,
+                                                 TALLY_WIRE_BYTES,
+                                                 TALLY_WIRE_FIXED64,
+                                                 TALLY_WIRE_FIXED64,
+                                                 TALLY_WIRE_VARINT,
+                                                 TALLY_WIRE_VARINT,
+                                                 TALLY_WIRE_BYTES,
+                                                 TALLY_WIRE_BYTES,
+                                                 TALLY_WIRE_BYTES};
     struct tally_bytes inner;
     struct tally_wire_field field;
     enum tally_status status = tally_unseal(message, &inner);
@@ -133,7 +145,8 @@ static enum tally_status producers_open(struct tally_bytes message, struct produ
         if ((status = producers_field(&reader, &field))) return status;
     }
     if (status != TALLY_NOT_FOUND) return status;
-    if (!tally_name_valid(reader.header.dataset) || !reader.header.epoch || !reader.header.version) return TALLY_MALFORMED;
+    if (!tally_name_valid(reader.header.dataset) || !reader.header.epoch || !reader.header.version)
+        return TALLY_MALFORMED;
     *out_reader = reader;
     return TALLY_OK;
 }
@@ -194,12 +207,13 @@ enum tally_status tally_snapshot_load(struct tally_bytes file, struct tally_stat
     return same ? TALLY_OK : TALLY_MALFORMED;
 }
 
-enum tally_status tally_snapshot_mirror(struct tally_bytes file, struct tally_mirror *mirror, struct tally_memory *memory)
+enum tally_status tally_snapshot_mirror(struct tally_bytes file, struct tally_mirror *mirror,
+                                        struct tally_memory *memory)
 {
     struct tally_framefile frames;
     struct tally_bytes message;
     enum tally_status status = tally_framefile_open(file, &frames);
-    if (!status) status = tally_framefile_next(&frames, &message);  // Producers
+    if (!status) status = tally_framefile_next(&frames, &message); // Producers
     if (status) return status;
     do {
         status = tally_framefile_next(&frames, &message);

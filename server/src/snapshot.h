@@ -20,7 +20,7 @@ struct tally_snapshot_header {
     struct tally_bytes dataset;
     uint64_t lineage;
     uint64_t epoch, version;
-    uint64_t time_ms;  // of the last record
+    uint64_t time_ms; // of the last record
 };
 
 struct tally_snapshot_writer {

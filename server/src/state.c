@@ -94,13 +94,14 @@ enum tally_status tally_state_admit(const struct tally_state *state, const struc
     while (tally_batch_next_table(&reader, &entries)) {
         uint64_t amounts = 0, coded;
         while (!tally_wire_done(&entries.amounts) && tally_wire_varint(&entries.amounts, &coded)) {
-            if (coded & 1) return TALLY_INVALID;  // zigzag: odd is negative
+            if (coded & 1) return TALLY_INVALID; // zigzag: odd is negative
             amounts++;
         }
         if (amounts == 0) continue;
         uint32_t number = tally_state_table(state, entries.table);
         bool known = number != TALLY_TABLES_MAX;
-        if (!known && !note_name(pending_names, entries.table, state->tables_count, state->tables_max)) return TALLY_FULL;
+        if (!known && !note_name(pending_names, entries.table, state->tables_count, state->tables_max))
+            return TALLY_FULL;
         total += amounts;
         if ((known ? state->tables[number].rows.live : 0) + pending_rows + total > state->rows_max) return TALLY_FULL;
     }
@@ -163,9 +164,14 @@ enum tally_status tally_state_write_chunk(struct tally_state *state, struct tall
         end.table++;
         end.id = 0;
     }
-    struct tally_frame_header header = {.dataset = tally_state_dataset(state), .epoch = state->epoch,
-                                        .to = state->version, .cut_ms = state->time_ms, .digest = state->digest,
-                                        .rows = state->rows, .seed = state->seed, .chunk = cursor->chunk,
+    struct tally_frame_header header = {.dataset = tally_state_dataset(state),
+                                        .epoch = state->epoch,
+                                        .to = state->version,
+                                        .cut_ms = state->time_ms,
+                                        .digest = state->digest,
+                                        .rows = state->rows,
+                                        .seed = state->seed,
+                                        .chunk = cursor->chunk,
                                         .more = more_rows(state, &end)};
     state->frame.out = out;
     tally_frame_begin(&state->frame, &header);
@@ -226,7 +232,8 @@ static enum tally_status load_header(struct tally_state *state, const struct tal
         state->time_ms = header->cut_ms;
         return TALLY_OK;
     }
-    if (state->epoch != header->epoch || state->version != header->to || state->time_ms != header->cut_ms) return TALLY_GAP;
+    if (state->epoch != header->epoch || state->version != header->to || state->time_ms != header->cut_ms)
+        return TALLY_GAP;
     return state->seed.k0 == header->seed.k0 && state->seed.k1 == header->seed.k1 ? TALLY_OK : TALLY_GAP;
 }
 

@@ -30,19 +30,19 @@
 #include "rows.h"
 
 struct tally_state_options {
-    struct tally_bytes dataset;  // copied
-    uint64_t epoch;              // of version 0
+    struct tally_bytes dataset; // copied
+    uint64_t epoch;             // of version 0
     struct tally_seed seed;
     // 0: those of limits.h. They are part of the function: all servers of a log have the same. Others are for tests.
     uint32_t producers_max, tables_max, rows_max;
-    uint64_t clash_mask;         // 0: all bits; see server.h
+    uint64_t clash_mask; // 0: all bits; see server.h
 };
 
 // A row that the record being applied changed, as it was before.
 struct tally_touched {
     uint32_t id;
     bool was_live;
-    bool replaced;  // it was live, and another row came to its id
+    bool replaced; // it was live, and another row came to its id
     int64_t old_value;
 };
 
@@ -50,8 +50,8 @@ struct tally_state_table {
     uint8_t name[TALLY_NAME_BYTES_MAX];
     uint32_t name_bytes;
     enum tally_kind kind;
-    bool created;                  // in this record
-    uint64_t digest_key;           // tally_digest_table
+    bool created;        // in this record
+    uint64_t digest_key; // tally_digest_table
     struct tally_rows rows;
     struct tally_touched *touched; // rows of this record
     uint32_t touched_count, touched_capacity;
@@ -66,16 +66,16 @@ struct tally_table_names {
 
 // What became of a batch.
 struct tally_verdict {
-    enum tally_status status;  // TALLY_OK, REPEAT, HOLE, UNKNOWN_PRODUCER, or what tally_state_admit said
-    uint64_t version;          // OK, REPEAT: a version that holds it
-    uint64_t expected;         // the producer's next sequence number
+    enum tally_status status; // TALLY_OK, REPEAT, HOLE, UNKNOWN_PRODUCER, or what tally_state_admit said
+    uint64_t version;         // OK, REPEAT: a version that holds it
+    uint64_t expected;        // the producer's next sequence number
 };
 
 struct tally_state_stats {
     uint64_t batches, events, repeats, holes, refused, saturated, clashes, forgotten;
-    uint64_t amounts;                   // sum of the amounts of the events, modulo 2^64
-    uint64_t rows_changed, rows_added;  // all rows of frames; those that came new
-    uint64_t added_bytes;               // of the columns that bring new rows
+    uint64_t amounts;                  // sum of the amounts of the events, modulo 2^64
+    uint64_t rows_changed, rows_added; // all rows of frames; those that came new
+    uint64_t added_bytes;              // of the columns that bring new rows
 };
 
 struct tally_state {
@@ -88,7 +88,7 @@ struct tally_state {
     struct tally_seed seed;
     struct tally_digest digest;
     uint64_t rows, key_bytes;
-    struct tally_state_table *tables;  // tables_max of them
+    struct tally_state_table *tables; // tables_max of them
     uint32_t tables_count;
     struct tally_keys keys;
     struct tally_producers producers;
@@ -131,9 +131,9 @@ uint32_t tally_state_table(const struct tally_state *state, struct tally_bytes n
 // ---------------------------------------------------------------------------------------------------- one record
 
 struct tally_applied {
-    bool whole;           // the version must be told as a whole state; nothing was appended to `out`
-    size_t frame_at;      // where in `out` the frame begins
-    const struct tally_verdict *verdicts;  // one a batch, in order; valid until the next apply
+    bool whole;                           // the version must be told as a whole state; nothing was appended to `out`
+    size_t frame_at;                      // where in `out` the frame begins
+    const struct tally_verdict *verdicts; // one a batch, in order; valid until the next apply
     size_t verdicts_count;
 };
 

@@ -173,13 +173,15 @@ static enum tally_status apply_table(struct tally_state *state, struct tally_ent
         table = tally_state_table_begin(state, entries->table);
         table->created = true;
     }
-    if (!table) return TALLY_OK;  // removals from a table that is not there
+    if (!table) return TALLY_OK; // removals from a table that is not there
 
     struct item items[GROUP];
     enum tally_status status;
     size_t count;
     do {
-        for (count = 0; count < GROUP && tally_entries_next(entries, &items[count].key, &items[count].amount); count++) {}
+        for (count = 0; count < GROUP && tally_entries_next(entries, &items[count].key, &items[count].amount);
+             count++) {
+        }
         if ((status = add_items(state, table, items, count, version))) return status;
         state->stats.events += count;
         for (size_t i = 0; i < count; i++) state->stats.amounts += (uint64_t)items[i].amount;
@@ -257,7 +259,8 @@ static enum tally_status write_table(struct tally_state *state, uint32_t number)
     enum tally_status status = sort_touched(state, table);
     if (status) return status;
     uint32_t count = table->touched_count;
-    tally_frame_table_begin(frame, number, tally_bytes(table->name, table->created ? table->name_bytes : 0), table->kind);
+    tally_frame_table_begin(frame, number, tally_bytes(table->name, table->created ? table->name_bytes : 0),
+                            table->kind);
     for (uint32_t i = 0; i < count; i++) {
         const struct tally_touched *touched = &table->touched[(uint32_t)state->sorted[i]];
         const struct tally_state_row *row = &table->rows.rows[touched->id];
@@ -309,9 +312,13 @@ static void digest_anew(struct tally_state *state)
 // The digest stands in the frame's header, before the tables: hence a pass over the touched rows for it, then one for the columns.
 static enum tally_status write_frame(struct tally_state *state, struct tally_writer *out)
 {
-    struct tally_frame_header header = {.dataset = tally_state_dataset(state), .epoch = state->epoch,
-                                        .from = state->version - 1, .to = state->version,
-                                        .cut_ms = state->time_ms, .rows = state->rows, .seed = state->seed};
+    struct tally_frame_header header = {.dataset = tally_state_dataset(state),
+                                        .epoch = state->epoch,
+                                        .from = state->version - 1,
+                                        .to = state->version,
+                                        .cut_ms = state->time_ms,
+                                        .rows = state->rows,
+                                        .seed = state->seed};
     for (uint32_t i = 0; i < state->tables_count; i++) {
         struct tally_state_table *table = &state->tables[i];
         for (uint32_t j = 0; j < table->touched_count; j++) {
@@ -363,8 +370,10 @@ static enum tally_status apply(struct tally_state *state, struct tally_record_re
     }
     state->version = version;
     if (reader->header.time_ms > state->time_ms) state->time_ms = reader->header.time_ms;
-    if (state->whole) digest_anew(state);
-    else if ((status = write_frame(state, out))) return status;
+    if (state->whole)
+        digest_anew(state);
+    else if ((status = write_frame(state, out)))
+        return status;
     untouch(state);
     return TALLY_OK;
 }
@@ -383,7 +392,9 @@ enum tally_status tally_state_apply(struct tally_state *state, struct tally_byte
         state->broken = status;
         return status;
     }
-    *out_applied = (struct tally_applied){.whole = state->whole, .frame_at = frame_at, .verdicts = state->verdicts,
+    *out_applied = (struct tally_applied){.whole = state->whole,
+                                          .frame_at = frame_at,
+                                          .verdicts = state->verdicts,
                                           .verdicts_count = state->verdicts_count};
     return TALLY_OK;
 }

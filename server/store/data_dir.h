@@ -15,7 +15,7 @@
 #include <tallycast/status.h>
 
 struct tally_data_dir {
-    int lock;  // file descriptor
+    int lock; // file descriptor
 };
 
 // Makes the directory (mode 0700, its parent must be there) if need be and takes the lock, or gives up at once. TALLY_IN_USE: another process

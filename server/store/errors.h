@@ -12,7 +12,9 @@
 static inline enum tally_status tally_errno_status(int error)
 {
     switch (error) {
-    case ENOSPC: case EDQUOT: case EFBIG: return TALLY_NO_SPACE;
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG: return TALLY_NO_SPACE;
     case ENOMEM: return TALLY_NO_MEMORY;
     default: return TALLY_IO;
     }

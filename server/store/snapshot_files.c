@@ -9,9 +9,9 @@
 
 #include "errors.h"
 
-#define KEPT      2u
+#define KEPT       2u
 #define PATH_BYTES 4096u
-#define NAMES_MAX 64u
+#define NAMES_MAX  64u
 
 // Written data is pushed to the disk so often, so that the sync at the end has little left to do.
 #define PUSH_BYTES (4u << 20)
@@ -21,7 +21,7 @@ struct files {
     const struct tally_alloc *alloc;
     char dir[PATH_BYTES];
     uint8_t *loaded;
-    int fd;  // of the one being written, or -1
+    int fd; // of the one being written, or -1
     uint64_t version;
     off_t written, pushed;
 };
@@ -58,8 +58,10 @@ static enum tally_status list(const struct files *files, uint64_t versions[NAMES
         uint64_t version;
         if (!parse_name(entry->d_name, &version)) continue;
         size_t at = count;
-        if (count < NAMES_MAX) count++;
-        else if (versions[--at] > version) continue;
+        if (count < NAMES_MAX)
+            count++;
+        else if (versions[--at] > version)
+            continue;
         for (; at > 0 && versions[at - 1] < version; at--) versions[at] = versions[at - 1];
         versions[at] = version;
     }
@@ -209,7 +211,12 @@ enum tally_status tally_snapshot_files_open(const char *dir, const struct tally_
                                             struct tally_snapshot_store **out_store, char *text, size_t text_bytes)
 {
     static const struct tally_snapshot_store_ops ops = {
-        .load = load, .begin = begin, .write = write_some, .commit = commit, .abort = abort_writing, .close = close_store,
+        .load = load,
+        .begin = begin,
+        .write = write_some,
+        .commit = commit,
+        .abort = abort_writing,
+        .close = close_store,
     };
     uint64_t versions[NAMES_MAX];
     size_t count;
@@ -217,7 +224,8 @@ enum tally_status tally_snapshot_files_open(const char *dir, const struct tally_
     if (!files) return TALLY_NO_MEMORY;
     *files = (struct files){.store = {&ops}, .alloc = alloc, .fd = -1};
     enum tally_status status = TALLY_INVALID;
-    if ((size_t)snprintf(files->dir, sizeof files->dir, "%s", dir) < sizeof files->dir - 64) status = list(files, versions, &count);
+    if ((size_t)snprintf(files->dir, sizeof files->dir, "%s", dir) < sizeof files->dir - 64)
+        status = list(files, versions, &count);
     if (status) {
         if (text_bytes) (void)snprintf(text, text_bytes, "cannot list %s: %s", dir, tally_status_str(status));
         tally_alloc_free(alloc, files);

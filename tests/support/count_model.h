@@ -35,7 +35,7 @@ struct model_producer {
 struct model {
     struct model_table tables[MODEL_TABLES];
     size_t tables_count, tables_max, producers_max;
-    struct model_producer producers[MODEL_PRODUCERS];  // the longest silent first
+    struct model_producer producers[MODEL_PRODUCERS]; // the longest silent first
     size_t producers_count;
     uint64_t version;
     uint64_t counted;
@@ -145,7 +145,7 @@ static inline enum tally_status model_batch(struct model *model, struct tally_by
 
 struct model_feed {
     struct test_random *random;
-    uint64_t sent[MODEL_PRODUCERS + 8];  // last sequence that each producer used
+    uint64_t sent[MODEL_PRODUCERS + 8]; // last sequence that each producer used
     size_t producers, tables, keys;
     unsigned remove_percent, strange_percent;
 };
@@ -157,11 +157,13 @@ static inline void model_feed_batch(struct model_feed *feed, struct test_batch *
     size_t producer = test_random_below(random, feed->producers);
     uint64_t sequence = feed->sent[producer] + 1;
     bool strange = test_random_percent(random, feed->strange_percent);
-    if (strange && test_random_percent(random, 50)) sequence = 1 + test_random_below(random, sequence + 3);
-    else feed->sent[producer] = sequence;
+    if (strange && test_random_percent(random, 50))
+        sequence = 1 + test_random_below(random, sequence + 3);
+    else
+        feed->sent[producer] = sequence;
     test_batch_init(batch);
-    const struct tally_batch_header header = {.dataset = test_text(MODEL_DATASET), .producer = 1000 + producer,
-                                              .sequence = sequence};
+    const struct tally_batch_header header = {
+        .dataset = test_text(MODEL_DATASET), .producer = 1000 + producer, .sequence = sequence};
     tally_batch_begin(&batch->writer, &header);
     for (size_t tables = test_random_below(random, 3); tables > 0; tables--) {
         char name[16], key[24];

@@ -13,14 +13,14 @@
 // ---------------------------------------------------------------------------------------------------- log
 
 struct test_log {
-    struct tally_record_log log;  // hand out &log
+    struct tally_record_log log; // hand out &log
     bool identified;
     struct tally_log_identity identity;
-    struct tally_bytes *records;  // of versions first, first + 1 ...
+    struct tally_bytes *records; // of versions first, first + 1 ...
     size_t count, capacity;
     uint64_t first;
-    bool discontinuous;              // what `range` says
-    enum tally_status fail_append;   // what the next appends give
+    bool discontinuous;            // what `range` says
+    enum tally_status fail_append; // what the next appends give
     enum tally_status fail_read;
     uint64_t appends;
 };
@@ -58,7 +58,8 @@ static inline void test_log_range(struct tally_record_log *log, uint64_t *out_fi
     *out_continuous = !test->discontinuous;
 }
 
-static inline enum tally_status test_log_append(struct tally_record_log *log, uint64_t version, struct tally_bytes record)
+static inline enum tally_status test_log_append(struct tally_record_log *log, uint64_t version,
+                                                struct tally_bytes record)
 {
     struct test_log *test = test_log_of(log);
     if (test->fail_append) return test->fail_append;
@@ -110,8 +111,13 @@ static inline void test_log_lose(struct test_log *log, size_t records)
 static inline struct test_log test_log(void)
 {
     static const struct tally_record_log_ops ops = {
-        .identity = test_log_identity, .reset = test_log_reset, .range = test_log_range, .append = test_log_append,
-        .read = test_log_read, .trim = test_log_trim, .close = test_log_close,
+        .identity = test_log_identity,
+        .reset = test_log_reset,
+        .range = test_log_range,
+        .append = test_log_append,
+        .read = test_log_read,
+        .trim = test_log_trim,
+        .close = test_log_close,
     };
     return (struct test_log){.log = {&ops}};
 }
@@ -132,9 +138,9 @@ struct test_snapshot {
 };
 
 struct test_snapshots {
-    struct tally_snapshot_store store;  // hand out &store
-    struct test_snapshot kept[2];       // the newest first
-    struct test_snapshot open;          // being written
+    struct tally_snapshot_store store; // hand out &store
+    struct test_snapshot kept[2];      // the newest first
+    struct test_snapshot open;         // being written
     bool begun;
     enum tally_status fail_begin, fail_write, fail_commit;
     uint64_t commits;
@@ -201,8 +207,12 @@ static inline void test_snapshots_close(struct tally_snapshot_store *store) { te
 static inline struct test_snapshots test_snapshots(void)
 {
     static const struct tally_snapshot_store_ops ops = {
-        .load = test_snapshots_load, .begin = test_snapshots_begin, .write = test_snapshots_write,
-        .commit = test_snapshots_commit, .abort = test_snapshots_abort, .close = test_snapshots_close,
+        .load = test_snapshots_load,
+        .begin = test_snapshots_begin,
+        .write = test_snapshots_write,
+        .commit = test_snapshots_commit,
+        .abort = test_snapshots_abort,
+        .close = test_snapshots_close,
     };
     return (struct test_snapshots){.store = {&ops}};
 }

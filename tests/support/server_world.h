@@ -31,7 +31,7 @@ struct server_world {
     uint64_t memory_bytes;
     struct world_reply replies[WORLD_REPLIES];
     size_t replies_count;
-    struct tally_bytes published[WORLD_MESSAGES];  // topic and all
+    struct tally_bytes published[WORLD_MESSAGES]; // topic and all
     size_t published_count;
     unsigned events[64];
     char last_text[256];
@@ -76,8 +76,10 @@ static inline struct server_world *server_world_make(void)
     test_alloc_init(&world->alloc);
     world->memory_bytes = 256u << 20;
     world->now_ms = 1790000000000u;
-    world->options = (struct tally_server_options){.dataset = test_text("main"), .epoch_new = world->now_ms << 20 | 5,
-                                                   .seed_new = {11, 22}, .snapshot_every = 1000000};
+    world->options = (struct tally_server_options){.dataset = test_text("main"),
+                                                   .epoch_new = world->now_ms << 20 | 5,
+                                                   .seed_new = {11, 22},
+                                                   .snapshot_every = 1000000};
     return world;
 }
 
@@ -86,7 +88,7 @@ static inline enum tally_status server_world_start(struct server_world *world)
 {
     struct tally_snapshot_store *store = &world->snapshots.store;
     assert_int_equal(tally_memory_map(world->memory_bytes, 0, &world->memory), TALLY_OK);
-    world->options.epoch_new++;  // drawn anew each time
+    world->options.epoch_new++; // drawn anew each time
     enum tally_status status = tally_server_create(&world->options, &world->log.log, store, &world->memory, &world_ops,
                                                    world, &world->alloc.alloc, &world->server);
     if (status) {
@@ -184,8 +186,10 @@ static inline struct tally_bytes server_world_words(struct test_batch *batch, ui
         *key++ = 0;
         if (amount) *amount++ = 0;
         tally_batch_table_begin(&batch->writer, test_text(table));
-        if (removed) tally_batch_remove(&batch->writer, test_text(key));
-        else tally_batch_add(&batch->writer, test_text(key), amount ? strtoll(amount, NULL, 10) : 1);
+        if (removed)
+            tally_batch_remove(&batch->writer, test_text(key));
+        else
+            tally_batch_add(&batch->writer, test_text(key), amount ? strtoll(amount, NULL, 10) : 1);
         tally_batch_table_end(&batch->writer);
     }
     assert_int_equal(tally_batch_finish(&batch->writer), TALLY_OK);
@@ -217,7 +221,8 @@ static inline int64_t server_world_get(struct server_world *world, uint64_t toke
     uint8_t bytes[512];
     struct tally_writer out = tally_writer_fixed(bytes, sizeof bytes);
     struct tally_bytes name = test_text(key);
-    const struct tally_query query = {.dataset = test_text("main"), .table = test_text(table), .keys = &name, .keys_count = 1};
+    const struct tally_query query = {
+        .dataset = test_text("main"), .table = test_text(table), .keys = &name, .keys_count = 1};
     assert_int_equal(tally_query_encode(&query, &out), TALLY_OK);
     tally_server_request(world->server, TALLY_ENDPOINT_CATCH_UP, token, tally_writer_bytes(&out), world->now_ms);
     struct tally_answer answer = server_world_answer(world, token);

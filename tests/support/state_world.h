@@ -86,9 +86,12 @@ struct world {
 static inline struct tally_state_options world_options(const struct model *model, struct tally_seed seed,
                                                        uint64_t clash_mask)
 {
-    return (struct tally_state_options){.dataset = test_text(MODEL_DATASET), .epoch = 1000, .seed = seed,
+    return (struct tally_state_options){.dataset = test_text(MODEL_DATASET),
+                                        .epoch = 1000,
+                                        .seed = seed,
                                         .producers_max = (uint32_t)model->producers_max,
-                                        .tables_max = (uint32_t)model->tables_max, .clash_mask = clash_mask};
+                                        .tables_max = (uint32_t)model->tables_max,
+                                        .clash_mask = clash_mask};
 }
 
 static inline struct world *world_open(struct test_random *random, const struct tally_alloc *alloc, uint64_t clash_mask)
@@ -97,8 +100,10 @@ static inline struct world *world_open(struct test_random *random, const struct 
     assert_non_null(world);
     world->model.tables_max = 1 + test_random_below(random, 5);
     world->model.producers_max = 2 + test_random_below(random, 5);
-    world->feed = (struct model_feed){.random = random, .producers = 1 + test_random_below(random, 8),
-                                      .tables = 1 + test_random_below(random, 6), .keys = 4 + test_random_below(random, 100),
+    world->feed = (struct model_feed){.random = random,
+                                      .producers = 1 + test_random_below(random, 8),
+                                      .tables = 1 + test_random_below(random, 6),
+                                      .keys = 4 + test_random_below(random, 100),
                                       .remove_percent = (unsigned)test_random_below(random, 100),
                                       .strange_percent = (unsigned)test_random_below(random, 25)};
     world->seed = (struct tally_seed){test_random_next(random), test_random_next(random)};

@@ -13,13 +13,15 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-static const struct tally_log_identity identity = {.dataset = "main", .dataset_bytes = 4, .lineage = 42, .epoch = 43,
-                                                   .seed = {1, 2}, .created_ms = 44};
+static const struct tally_log_identity identity = {
+    .dataset = "main", .dataset_bytes = 4, .lineage = 42, .epoch = 43, .seed = {1, 2}, .created_ms = 44};
 
 static struct tally_record_log *open_log(const struct test_dir *dir, bool not_synchronous, enum tally_status expected)
 {
-    const struct tally_log_lmdb_options options = {.dir = test_dir_file(dir, "log"), .not_synchronous = not_synchronous,
-                                                   .map_bytes_first = 64 << 10, .trim_records = 7};
+    const struct tally_log_lmdb_options options = {.dir = test_dir_file(dir, "log"),
+                                                   .not_synchronous = not_synchronous,
+                                                   .map_bytes_first = 64 << 10,
+                                                   .trim_records = 7};
     struct tally_record_log *log = NULL;
     char text[256];
     enum tally_status status = tally_log_lmdb_open(&options, &tally_alloc_libc, &log, text, sizeof text);
@@ -107,10 +109,10 @@ static void test_append_read_trim_reopen(void **state)
     log = open_log(&dir, false, TALLY_OK);
     expect_records(log, 61, 140);
     for (more = true; more;) assert_int_equal(log->ops->trim(log, 1000, &more), TALLY_OK);
-    expect_records(log, 140, 140);  // the newest stays
+    expect_records(log, 140, 140); // the newest stays
     assert_int_equal(log->ops->reset(log, &identity), TALLY_OK);
     expect_records(log, 0, 0);
-    append(log, 500, 505);  // after a reset it may begin anywhere
+    append(log, 500, 505); // after a reset it may begin anywhere
     expect_records(log, 500, 505);
     log->ops->close(log);
     test_dir_remove(&dir);
@@ -156,7 +158,7 @@ static void test_the_mark_of_an_unclean_end(void **state)
     log->ops->close(log);
 
     test_file_write(test_dir_file(&dir, "log/data.mdb"), crashed, size);
-    for (int again = 0; again < 4; again++) {  // closing without a record does not settle it
+    for (int again = 0; again < 4; again++) { // closing without a record does not settle it
         log = open_log(&dir, again % 2 != 0, TALLY_OK);
         log->ops->range(log, &first, &last, &continuous);
         assert_false(continuous);
@@ -164,7 +166,7 @@ static void test_the_mark_of_an_unclean_end(void **state)
         log->ops->close(log);
     }
     log = open_log(&dir, false, TALLY_OK);
-    append(log, 6, 6);  // as the core's record of a new epoch
+    append(log, 6, 6); // as the core's record of a new epoch
     log->ops->close(log);
     log = open_log(&dir, false, TALLY_OK);
     log->ops->range(log, &first, &last, &continuous);
@@ -213,8 +215,10 @@ static bool read_damaged(const struct damage *damage, uint64_t records)
         assert_true(strlen(text) > 0);
         return true;
     }
-    if (log->ops->identity(log, &found)) seen = true;
-    else assert_true(found.epoch == 43 && found.lineage == 42 && found.seed.k0 == 1);
+    if (log->ops->identity(log, &found))
+        seen = true;
+    else
+        assert_true(found.epoch == 43 && found.lineage == 42 && found.seed.k0 == 1);
     struct tally_writer out = test_writer();
     for (uint64_t version = 1; version <= records; version++) {
         struct tally_bytes record;
@@ -222,8 +226,10 @@ static bool read_damaged(const struct damage *damage, uint64_t records)
         status = log->ops->read(log, version, &record);
         if (!status) status = tally_record_open(record, &reader);
         if (!status && reader.header.version != version) status = TALLY_CORRUPT;
-        if (status) seen = true;
-        else assert_true(tally_bytes_equal(record, make_record(&out, version, size_of(version))));
+        if (status)
+            seen = true;
+        else
+            assert_true(tally_bytes_equal(record, make_record(&out, version, size_of(version))));
     }
     test_writer_free(&out);
     log->ops->close(log);
@@ -257,7 +263,8 @@ static void test_a_file_cut_short_is_refused(void **state)
     for (int i = 0; i < 200; i++) {
         // Less than all pages, and not nothing: that is another case.
         size_t pages = damage.used / 4096;
-        size_t size = i % 2 ? test_random_between(&random, 1, pages) * 4096 - 4096 * (i % 4 == 1) : test_random_between(&random, 1, pages * 4096 - 1);
+        size_t size = i % 2 ? test_random_between(&random, 1, pages) * 4096 - 4096 * (i % 4 == 1)
+                            : test_random_between(&random, 1, pages * 4096 - 1);
         if (size == 0 || size >= pages * 4096) continue;
         test_file_write(test_dir_file(&damage.dir, "log/data.mdb"), damage.good, size);
         (void)open_log(&damage.dir, false, TALLY_CORRUPT);
@@ -288,7 +295,7 @@ static void test_something_else_in_its_place(void **state)
     test_file_write(test_dir_file(&dir, "log/data.mdb"), noise, sizeof noise);
     (void)open_log(&dir, false, TALLY_CORRUPT);
     test_dir_empty(dir.path, false);
-    test_file_write(test_dir_file(&dir, "log"), noise, 3);  // a file where the directory should be
+    test_file_write(test_dir_file(&dir, "log"), noise, 3); // a file where the directory should be
     (void)open_log(&dir, false, TALLY_IO);
     test_dir_remove(&dir);
 }
@@ -359,13 +366,14 @@ static void test_snapshot_files(void **state)
     struct tally_bytes bytes;
     uint64_t version;
     char text[256];
-    assert_int_equal(tally_snapshot_files_open(test_dir_file(&dir, "none"), &tally_alloc_libc, &store, text, sizeof text), TALLY_IO);
+    assert_int_equal(
+        tally_snapshot_files_open(test_dir_file(&dir, "none"), &tally_alloc_libc, &store, text, sizeof text), TALLY_IO);
     assert_int_equal(tally_snapshot_files_open(dir.path, &tally_alloc_libc, &store, text, sizeof text), TALLY_OK);
     assert_int_equal(store->ops->load(store, 0, &version, &bytes), TALLY_NOT_FOUND);
     write_snapshot(store, 10, "ten");
     write_snapshot(store, 200, "two hundred");
     write_snapshot(store, 3000, "three thousand");
-    assert_int_equal(store->ops->begin(store, 4000), TALLY_OK);  // a crash in the middle
+    assert_int_equal(store->ops->begin(store, 4000), TALLY_OK); // a crash in the middle
     assert_int_equal(store->ops->write(store, test_text("half")), TALLY_OK);
     store->ops->close(store);
     test_file_write(test_dir_file(&dir, "snapshot.tmp"), "x", 1);
@@ -386,16 +394,11 @@ static void test_snapshot_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_append_read_trim_reopen),
-        cmocka_unit_test(test_trimmed_space_is_used_again),
-        cmocka_unit_test(test_the_mark_of_an_unclean_end),
-        cmocka_unit_test(test_flipped_bits_are_seen_or_harmless),
-        cmocka_unit_test(test_a_file_cut_short_is_refused),
-        cmocka_unit_test(test_an_emptied_directory_is_a_new_log),
-        cmocka_unit_test(test_something_else_in_its_place),
-        cmocka_unit_test(test_no_space),
-        cmocka_unit_test(test_a_directory_is_held_once),
-        cmocka_unit_test(test_snapshot_files),
+        cmocka_unit_test(test_append_read_trim_reopen),     cmocka_unit_test(test_trimmed_space_is_used_again),
+        cmocka_unit_test(test_the_mark_of_an_unclean_end),  cmocka_unit_test(test_flipped_bits_are_seen_or_harmless),
+        cmocka_unit_test(test_a_file_cut_short_is_refused), cmocka_unit_test(test_an_emptied_directory_is_a_new_log),
+        cmocka_unit_test(test_something_else_in_its_place), cmocka_unit_test(test_no_space),
+        cmocka_unit_test(test_a_directory_is_held_once),    cmocka_unit_test(test_snapshot_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

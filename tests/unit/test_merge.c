@@ -10,7 +10,7 @@
 
 struct frames {
     struct tally_bytes frames[FRAMES];
-    struct tally_writer starts[FRAMES];  // the whole state before each frame, in one chunk
+    struct tally_writer starts[FRAMES]; // the whole state before each frame, in one chunk
 };
 
 // Versions 1 to FRAMES + 1 of a random world: the frames that lead to 2 and on.
@@ -51,7 +51,8 @@ static void same_listing(struct world_mirror *a, struct world_mirror *b)
     tally_view_pin(&b->reader, &vb);
     while (tally_view_next(&va, &ca, &ra)) {
         assert_true(tally_view_next(&vb, &cb, &rb));
-        assert_true(ra.table == rb.table && ra.id == rb.id && ra.value == rb.value && tally_bytes_equal(ra.key, rb.key));
+        assert_true(ra.table == rb.table && ra.id == rb.id && ra.value == rb.value &&
+                    tally_bytes_equal(ra.key, rb.key));
     }
     assert_false(tally_view_next(&vb, &cb, &rb));
     tally_view_unpin(&va);
@@ -85,7 +86,8 @@ static void test_merged_frames_have_the_effect_of_all(void **state)
             assert_true(tally_digest_equal(a.digest, b.digest));
             same_listing(&one, &many);
             size_t middle = test_random_between(&random, from + 1, to);
-            assert_int_equal(tally_frame_merge(frames.frames + from, middle - from, &tally_alloc_libc, &first), TALLY_OK);
+            assert_int_equal(tally_frame_merge(frames.frames + from, middle - from, &tally_alloc_libc, &first),
+                             TALLY_OK);
             if (middle < to) {
                 struct tally_bytes parts[FRAMES] = {tally_writer_bytes(&first)};
                 memcpy(parts + 1, frames.frames + middle, (to - middle) * sizeof *parts);
@@ -124,7 +126,8 @@ static void test_one_frame_merges_to_itself(void **state)
 static struct tally_bytes write_frame(struct test_frame *frame, const char *dataset, uint64_t epoch, uint64_t from,
                                       int removed, int changed, int64_t difference, int added)
 {
-    const struct tally_frame_header header = {.dataset = test_text(dataset), .epoch = epoch, .from = from, .to = from + 1};
+    const struct tally_frame_header header = {
+        .dataset = test_text(dataset), .epoch = epoch, .from = from, .to = from + 1};
     test_frame_init(frame);
     tally_frame_begin(&frame->writer, &header);
     tally_frame_table_begin(&frame->writer, 0, (struct tally_bytes){0}, TALLY_KIND_UNSPECIFIED);
@@ -158,11 +161,12 @@ static void test_frames_that_do_not_fit_are_refused(void **state)
     expect_merge(change, write_frame(&f[2], "main", 1, 7, -1, 3, 7, -1), TALLY_GAP);
     expect_merge(change, write_frame(&f[3], "main", 2, 6, -1, 3, 7, -1), TALLY_WRONG_EPOCH);
     expect_merge(change, write_frame(&f[4], "other", 1, 6, -1, 3, 7, -1), TALLY_WRONG_DATASET);
-    expect_merge(change, write_frame(&f[5], "main", 1, 6, -1, -1, 7, 3), TALLY_MALFORMED);  // added, and there already
-    expect_merge(change, write_frame(&f[6], "main", 1, 6, -1, 3, INT64_MAX, -1), TALLY_MALFORMED);  // a sum outside 64 bits
+    expect_merge(change, write_frame(&f[5], "main", 1, 6, -1, -1, 7, 3), TALLY_MALFORMED); // added, and there already
+    expect_merge(change, write_frame(&f[6], "main", 1, 6, -1, 3, INT64_MAX, -1),
+                 TALLY_MALFORMED); // a sum outside 64 bits
     struct tally_bytes removed = write_frame(&f[7], "main", 1, 5, 3, -1, 0, -1);
-    expect_merge(removed, write_frame(&f[8], "main", 1, 6, 3, -1, 0, -1), TALLY_MALFORMED);  // removed twice
-    expect_merge(removed, write_frame(&f[9], "main", 1, 6, -1, 3, 1, -1), TALLY_MALFORMED);  // changed, and gone
+    expect_merge(removed, write_frame(&f[8], "main", 1, 6, 3, -1, 0, -1), TALLY_MALFORMED); // removed twice
+    expect_merge(removed, write_frame(&f[9], "main", 1, 6, -1, 3, 1, -1), TALLY_MALFORMED); // changed, and gone
     struct tally_bytes damaged = tally_bytes(test_exact_copy(change.data, change.size), change.size);
     ((uint8_t *)(uintptr_t)damaged.data)[5] ^= 1;
     expect_merge(change, damaged, TALLY_CORRUPT);

@@ -21,8 +21,9 @@ static void test_what_is_written_is_read(void **state)
 {
     (void)state;
     static const char *const batches[] = {"first", "", "a batch is any bytes here", NULL};
-    const struct tally_record_header headers[] = {
-        {.version = 1}, {.version = 300, .time_ms = 1790000000000u}, {.version = UINT64_MAX, .time_ms = UINT64_MAX, .epoch = 7}};
+    const struct tally_record_header headers[] = {{.version = 1},
+                                                  {.version = 300, .time_ms = 1790000000000u},
+                                                  {.version = UINT64_MAX, .time_ms = UINT64_MAX, .epoch = 7}};
     for (size_t i = 0; i < sizeof headers / sizeof headers[0]; i++) {
         struct tally_writer out = test_writer();
         struct tally_record_reader reader;
@@ -57,12 +58,12 @@ static void test_no_version_and_repeated_fields_are_refused(void **state)
     assert_int_equal(tally_record_open(tally_writer_bytes(&out), &reader), TALLY_MALFORMED);
     out.size = 0;
     tally_write_uint(&out, 1, 5);
-    tally_write_uint(&out, 3, 5);  // a batch that is a number
+    tally_write_uint(&out, 3, 5); // a batch that is a number
     tally_seal(&out, 0);
     assert_int_equal(tally_record_open(tally_writer_bytes(&out), &reader), TALLY_MALFORMED);
     out.size = 0;
     tally_write_uint(&out, 1, 5);
-    assert_int_equal(tally_record_open(tally_writer_bytes(&out), &reader), TALLY_MALFORMED);  // no seal
+    assert_int_equal(tally_record_open(tally_writer_bytes(&out), &reader), TALLY_MALFORMED); // no seal
 }
 
 static void test_over_the_limit(void **state)
@@ -114,7 +115,9 @@ static void test_any_sealed_bytes_are_safe(void **state)
             switch (test_random_below(&random, 4)) {
             case 0: tally_write_uint(&out, number, test_random_wide(&random)); break;
             case 1: tally_write_fixed64(&out, number, test_random_wide(&random)); break;
-            case 2: tally_write_bytes(&out, number, tally_bytes(noise, test_random_below(&random, sizeof noise))); break;
+            case 2:
+                tally_write_bytes(&out, number, tally_bytes(noise, test_random_below(&random, sizeof noise)));
+                break;
             default: tally_write_raw(&out, noise, test_random_below(&random, 4));
             }
         }

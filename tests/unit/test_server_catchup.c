@@ -31,7 +31,7 @@ static void test_from_every_version(void **state)
         assert_int_equal(server_world_start(world), TALLY_OK);
         for (int i = 0; i < 40; i++) {
             follower_open(&followers[i]);
-            follower_follow(&followers[i], world, 0);  // up to here, and then nothing more
+            follower_follow(&followers[i], world, 0); // up to here, and then nothing more
             feed_tick(world, &feed, &token);
         }
         unsigned frames = 0;
@@ -57,7 +57,8 @@ static void large_state(struct server_world *world, uint64_t *token, uint64_t ke
     for (uint64_t producer = 1; keys > 0; producer++) {
         struct test_batch batch;
         test_batch_init(&batch);
-        tally_batch_begin(&batch.writer, &(struct tally_batch_header){.dataset = test_text("main"), .producer = producer << 32, .sequence = 1});
+        tally_batch_begin(&batch.writer, &(struct tally_batch_header){
+                                             .dataset = test_text("main"), .producer = producer << 32, .sequence = 1});
         tally_batch_table_begin(&batch.writer, test_text("large"));
         for (int i = 0; i < 2000 && keys > 0; i++, keys--) {
             test_random_fill(&random, key, sizeof key);
@@ -80,7 +81,7 @@ static void test_chunks_while_the_state_moves(void **state)
     struct follower one, two;
     uint64_t token = 0;
     assert_int_equal(server_world_start(world), TALLY_OK);
-    large_state(world, &token, 12000);  // about 5 chunks
+    large_state(world, &token, 12000); // about 5 chunks
     follower_open(&one);
     follower_open(&two);
     struct tally_catch_up ask[2] = {{.dataset = test_text("main")}, {.dataset = test_text("main")}};
@@ -103,12 +104,12 @@ static void test_chunks_while_the_state_moves(void **state)
         }
     }
     assert_true(chunks >= 8);
-    assert_int_equal(server_world_stats(world).pins, 1);  // shared
+    assert_int_equal(server_world_stats(world).pins, 1); // shared
     for (int i = 0; i < 2; i++) {
         assert_true(follower_info(followers[i]).version < server_world_stats(world).version);
         uint64_t whole = server_world_stats(world).catch_ups_whole;
         follower_catch_up(followers[i], world, &token);
-        assert_int_equal(server_world_stats(world).catch_ups_whole, whole);  // by frames
+        assert_int_equal(server_world_stats(world).catch_ups_whole, whole); // by frames
         follower_equals(followers[i], world);
         follower_close(followers[i]);
     }
@@ -163,7 +164,7 @@ static void test_who_needs_nothing(void **state)
     uint64_t token = 0;
     assert_int_equal(server_world_start(world), TALLY_OK);
     struct tally_catch_up ask = {.dataset = test_text("main")};
-    struct tally_answer answer = server_world_catch_up(world, ++token, &ask);  // nothing is there yet
+    struct tally_answer answer = server_world_catch_up(world, ++token, &ask); // nothing is there yet
     assert_true(answer.status == TALLY_OK && answer.frame.size == 0 && answer.version == 0);
     uint64_t epoch = answer.epoch;
     assert_int_not_equal(epoch, 0);
@@ -173,13 +174,13 @@ static void test_who_needs_nothing(void **state)
     const struct tally_catch_up asks[] = {{.dataset = test_text("main"), .epoch = epoch, .version = 1},
                                           {.dataset = test_text("main"), .epoch = epoch, .version = 9},
                                           {.dataset = test_text("main"), .epoch = epoch + 1, .version = 1}};
-    for (int i = 0; i < 3; i++) {  // up to date; ahead of us; of a greater epoch
+    for (int i = 0; i < 3; i++) { // up to date; ahead of us; of a greater epoch
         answer = server_world_catch_up(world, ++token, &asks[i]);
         assert_true(answer.status == TALLY_OK && answer.frame.size == 0);
         assert_true(answer.epoch == epoch && answer.version == 1);
         tally_answer_free(&tally_alloc_libc, &answer);
     }
-    ask.epoch = epoch - 1;  // of an older one
+    ask.epoch = epoch - 1; // of an older one
     ask.version = 1;
     answer = server_world_catch_up(world, ++token, &ask);
     assert_true(answer.status == TALLY_OK && answer.frame.size > 0);
@@ -199,7 +200,7 @@ static void test_a_long_way_in_parts(void **state)
     assert_int_equal(server_world_tick(world), TALLY_OK);
     follower_open(&follower);
     follower_follow(&follower, world, 0);
-    large_state(world, &token, 44000);  // 17 MiB of frames
+    large_state(world, &token, 44000); // 17 MiB of frames
     uint64_t whole = server_world_stats(world).catch_ups_whole;
     assert_true(follower_catch_up(&follower, world, &token) >= 2);
     assert_int_equal(server_world_stats(world).catch_ups_whole, whole);
@@ -230,7 +231,8 @@ static void test_garbage_presses(void **state)
         struct test_batch batch;
         uint8_t key[400];
         test_batch_init(&batch);
-        tally_batch_begin(&batch.writer, &(struct tally_batch_header){.dataset = test_text("main"), .producer = 5, .sequence = sequence});
+        tally_batch_begin(&batch.writer, &(struct tally_batch_header){
+                                             .dataset = test_text("main"), .producer = 5, .sequence = sequence});
         tally_batch_table_begin(&batch.writer, test_text("large"));
         random.state = 1;
         for (int i = 0; i < 1000; i++) {
@@ -241,7 +243,7 @@ static void test_garbage_presses(void **state)
         assert_int_equal(tally_batch_finish(&batch.writer), TALLY_OK);
         tally_server_request(world->server, TALLY_ENDPOINT_INGEST, ++token, test_batch_bytes(&batch), world->now_ms);
         test_batch_free(&batch);
-        world->now_ms -= 20;  // no time passes: nothing is idle
+        world->now_ms -= 20; // no time passes: nothing is idle
         assert_int_equal(server_world_tick(world), TALLY_OK);
         assert_int_equal(server_world_stats(world).version, ++version);
         server_world_expect(world, token, TALLY_OK, version, sequence + 1);
@@ -257,12 +259,9 @@ static void test_garbage_presses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_from_every_version),
-        cmocka_unit_test(test_chunks_while_the_state_moves),
-        cmocka_unit_test(test_cursors_made_up),
-        cmocka_unit_test(test_who_needs_nothing),
-        cmocka_unit_test(test_a_long_way_in_parts),
-        cmocka_unit_test(test_garbage_presses),
+        cmocka_unit_test(test_from_every_version),  cmocka_unit_test(test_chunks_while_the_state_moves),
+        cmocka_unit_test(test_cursors_made_up),     cmocka_unit_test(test_who_needs_nothing),
+        cmocka_unit_test(test_a_long_way_in_parts), cmocka_unit_test(test_garbage_presses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

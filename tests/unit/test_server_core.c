@@ -8,7 +8,10 @@
 
 #include <server/src/record.h>
 
-static bool said(const struct server_world *world, enum tally_server_event_kind kind) { return world->events[kind] > 0; }
+static bool said(const struct server_world *world, enum tally_server_event_kind kind)
+{
+    return world->events[kind] > 0;
+}
 
 static void count(struct server_world *world, uint64_t from, uint64_t to)
 {
@@ -27,7 +30,7 @@ static void test_frames_and_heartbeats(void **state)
     struct follower follower;
     assert_int_equal(server_world_start(world), TALLY_OK);
     assert_int_equal(server_world_tick(world), TALLY_OK);
-    assert_int_equal(server_world_stats(world).heartbeats, 1);  // right after the start
+    assert_int_equal(server_world_stats(world).heartbeats, 1); // right after the start
     follower_open(&follower);
     for (uint64_t i = 1; i <= 100; i++) {
         count(world, i, i);
@@ -37,14 +40,15 @@ static void test_frames_and_heartbeats(void **state)
     assert_int_equal(server_world_stats(world).heartbeats, 1);
     assert_int_equal(server_world_stats(world).frames, 100);
     world->now_ms += 979;
-    assert_int_equal(server_world_tick(world), TALLY_OK);  // 999 ms idle
+    assert_int_equal(server_world_tick(world), TALLY_OK); // 999 ms idle
     assert_int_equal(server_world_stats(world).heartbeats, 1);
     assert_int_equal(server_world_tick(world), TALLY_OK);
     assert_int_equal(server_world_stats(world).heartbeats, 2);
     struct tally_bytes dataset, sealed;
     enum tally_published_what what;
     struct tally_heartbeat heartbeat;
-    assert_int_equal(tally_published_open(world->published[world->published_count - 1], &dataset, &what, &sealed), TALLY_OK);
+    assert_int_equal(tally_published_open(world->published[world->published_count - 1], &dataset, &what, &sealed),
+                     TALLY_OK);
     assert_int_equal(what, TALLY_PUBLISHED_HEARTBEAT);
     assert_int_equal(tally_heartbeat_decode(&tally_alloc_libc, sealed, &heartbeat), TALLY_OK);
     struct tally_view_info info = follower_info(&follower);
@@ -72,7 +76,7 @@ static void test_hello_tells_what_is_durable(void **state)
     struct server_world *world = server_world_make();
     assert_int_equal(server_world_start(world), TALLY_OK);
     count(world, 1, 3);
-    server_world_send(world, 1, 7, 4, "t/a");  // pending
+    server_world_send(world, 1, 7, 4, "t/a"); // pending
     const uint64_t producers[] = {7, 8, 0}, expected[] = {4, 1, 0};
     for (uint64_t i = 0; i < 3; i++) {
         uint8_t bytes[128];
@@ -118,17 +122,17 @@ static void test_crashes_at_random(void **state)
         for (int i = 0; i < 200; i++) {
             char words[64];
             uint64_t amount = test_random_below(&random, 10);
-            (void)snprintf(words, sizeof words, "t/a=%u t/k%u -t/k%u", (unsigned)amount, (unsigned)test_random_below(&random, 9),
-                           (unsigned)test_random_below(&random, 9));
+            (void)snprintf(words, sizeof words, "t/a=%u t/k%u -t/k%u", (unsigned)amount,
+                           (unsigned)test_random_below(&random, 9), (unsigned)test_random_below(&random, 9));
             server_world_send(world, ++token, 7, sequence, words);
             bool crash = test_random_percent(&random, 15);
-            bool lost = crash && test_random_percent(&random, 50);  // before the record was cut
+            bool lost = crash && test_random_percent(&random, 50); // before the record was cut
             if (!lost) assert_int_equal(server_world_tick(world), TALLY_OK);
             if (server_world_answered(world, token)) assert_false(lost);
             if (crash) {
                 server_world_crash(world);
                 assert_int_equal(server_world_start(world), TALLY_OK);
-                server_world_send(world, ++token, 7, sequence, words);  // no answer was heard: sent again
+                server_world_send(world, ++token, 7, sequence, words); // no answer was heard: sent again
                 assert_int_equal(server_world_tick(world), TALLY_OK);
                 struct tally_answer answer = server_world_answer(world, token);
                 assert_int_equal(answer.status, lost ? TALLY_OK : TALLY_REPEAT);
@@ -143,9 +147,9 @@ static void test_crashes_at_random(void **state)
         }
         assert_int_equal(server_world_get(world, ++token, "t", "a"), expected);
         assert_true(world->snapshots.commits >= 5);
-        assert_true(world->log.first > 1);  // trimmed
+        assert_true(world->log.first > 1); // trimmed
         follower_follow(&follower, world, 0);
-        follower_equals(&follower, world);  // each frame came once, in order
+        follower_equals(&follower, world); // each frame came once, in order
         follower_close(&follower);
         server_world_end(world);
     }
@@ -161,7 +165,7 @@ static void test_restart_gives_the_same_frames(void **state)
     assert_int_equal(server_world_start(world), TALLY_OK);
     follower_open(&follower);
     count(world, 1, 12);
-    follower_follow(&follower, world, 0);  // of the first life
+    follower_follow(&follower, world, 0); // of the first life
     count(world, 13, 17);
     server_world_crash(world);
     assert_int_equal(server_world_start(world), TALLY_OK);
@@ -214,10 +218,10 @@ static void test_a_damaged_snapshot_falls_back_to_the_one_before(void **state)
     expect_all(world, epoch);
     server_world_crash(world);
     flip(tally_bytes(world->snapshots.kept[1].data, world->snapshots.kept[1].size));
-    assert_int_equal(server_world_start(world), TALLY_CORRUPT);  // nothing leads to what is in the log
+    assert_int_equal(server_world_start(world), TALLY_CORRUPT); // nothing leads to what is in the log
     assert_true(said(world, TALLY_SERVER_EVENT_LOG_REFUSED));
     assert_non_null(strstr(world->last_text, "begins at 21"));
-    assert_int_equal(world->log.first, 21);  // and nothing was touched
+    assert_int_equal(world->log.first, 21); // and nothing was touched
     server_world_end(world);
 }
 
@@ -226,7 +230,7 @@ static void test_a_damaged_record_that_a_snapshot_covers_does_no_harm(void **sta
     (void)state;
     uint64_t epoch;
     struct server_world *world = world_with_snapshots(&epoch);
-    flip(world->log.records[3]);  // version 24
+    flip(world->log.records[3]); // version 24
     assert_int_equal(server_world_start(world), TALLY_OK);
     expect_all(world, epoch);
     server_world_end(world);
@@ -237,7 +241,7 @@ static void test_a_damaged_record_behind_the_snapshot_is_refused(void **state)
     (void)state;
     uint64_t epoch;
     struct server_world *world = world_with_snapshots(&epoch);
-    flip(world->log.records[12]);  // version 33
+    flip(world->log.records[12]); // version 33
     assert_int_equal(server_world_start(world), TALLY_CORRUPT);
     assert_non_null(strstr(world->last_text, "record"));
     server_world_end(world);
@@ -282,7 +286,7 @@ static void test_a_log_that_ends_before_the_snapshot(void **state)
     (void)state;
     uint64_t epoch;
     struct server_world *world = world_with_snapshots(&epoch);
-    test_log_lose(&world->log, 8);  // ends at 27
+    test_log_lose(&world->log, 8); // ends at 27
     expect_new_epoch(world, epoch, 31);
     server_world_end(world);
 }
@@ -299,7 +303,7 @@ static void test_a_log_that_may_have_lost_its_end(void **state)
     world->log.discontinuous = false;
     assert_int_equal(server_world_stats(world).version, 34);
     assert_true(server_world_stats(world).epoch > epoch);
-    server_world_send(world, 9, 7, 35, "t/a");  // 34 was lost: not a guess, a hole
+    server_world_send(world, 9, 7, 35, "t/a"); // 34 was lost: not a guess, a hole
     server_world_expect(world, 9, TALLY_HOLE, 34, 34);
     server_world_end(world);
 }
@@ -328,7 +332,7 @@ static void test_a_log_of_another(void **state)
     assert_int_equal(server_world_start(world), TALLY_WRONG_DATASET);
     server_world_crash(world);
     world->options.dataset = test_text("main");
-    world->log.identity.lineage++;  // snapshots of another log
+    world->log.identity.lineage++; // snapshots of another log
     assert_int_equal(server_world_start(world), TALLY_CORRUPT);
     server_world_end(world);
 }
@@ -369,7 +373,7 @@ static void test_a_failed_snapshot_does_not(void **state)
     assert_int_equal(server_world_start(world), TALLY_OK);
     count(world, 1, 30);
     assert_true(world->events[TALLY_SERVER_EVENT_SNAPSHOT_FAILED] >= 3);
-    assert_int_equal(world->log.first, 1);  // the log keeps everything
+    assert_int_equal(world->log.first, 1); // the log keeps everything
     world->snapshots.fail_commit = TALLY_OK;
     count(world, 31, 60);
     assert_true(world->snapshots.commits >= 2);
@@ -396,7 +400,7 @@ static void test_a_reader_that_holds_everything(void **state)
         if (status) break;
     }
     if (said(world, TALLY_SERVER_EVENT_MIRROR_STALLED)) {
-        assert_false(server_world_answered(world, token));  // durable, but not verified yet
+        assert_false(server_world_answered(world, token)); // durable, but not verified yet
         server_world_send(world, ++token, 7, sequence, "t/a");
         struct tally_answer answer = server_world_answer(world, token);
         assert_int_equal(answer.status, TALLY_BUSY);
@@ -473,7 +477,8 @@ static void test_the_nth_allocation_fails(void **state)
         enum tally_status status = server_world_start(world);
         for (uint64_t sequence = 1; sequence <= 12 && !status; sequence++) {
             char words[128];
-            (void)snprintf(words, sizeof words, "t/a t/k%u u%u/x -t/k%u", (unsigned)sequence, (unsigned)sequence % 3, (unsigned)sequence - 1);
+            (void)snprintf(words, sizeof words, "t/a t/k%u u%u/x -t/k%u", (unsigned)sequence, (unsigned)sequence % 3,
+                           (unsigned)sequence - 1);
             bool done = false;
             while (!done && !status) {
                 server_world_send(world, ++token, 7, sequence, words);
@@ -488,9 +493,11 @@ static void test_the_nth_allocation_fails(void **state)
             if (!status && sequence == 6) {
                 uint8_t bytes[256];
                 struct tally_writer out = tally_writer_fixed(bytes, sizeof bytes);
-                const struct tally_catch_up ask = {.dataset = test_text("main"), .epoch = server_world_stats(world).epoch, .version = 2};
+                const struct tally_catch_up ask = {
+                    .dataset = test_text("main"), .epoch = server_world_stats(world).epoch, .version = 2};
                 assert_int_equal(tally_catch_up_encode(&ask, &out), TALLY_OK);
-                tally_server_request(world->server, TALLY_ENDPOINT_CATCH_UP, ++token, tally_writer_bytes(&out), world->now_ms);
+                tally_server_request(world->server, TALLY_ENDPOINT_CATCH_UP, ++token, tally_writer_bytes(&out),
+                                     world->now_ms);
                 assert_true(server_world_answered(world, token));
             }
         }

@@ -6,7 +6,8 @@
 #include "../support/count_model.h"
 #include "../support/server_world.h"
 
-static void expect(struct server_world *world, uint64_t token, enum tally_status status, uint64_t version, uint64_t next)
+static void expect(struct server_world *world, uint64_t token, enum tally_status status, uint64_t version,
+                   uint64_t next)
 {
     server_world_expect(world, token, status, version, next);
 }
@@ -17,8 +18,8 @@ static void test_verdicts(void **state)
     struct server_world *world = server_world_make();
     assert_int_equal(server_world_start(world), TALLY_OK);
     server_world_send(world, 1, 7, 1, "t/a t/b");
-    assert_false(server_world_answered(world, 1));  // not before it is durable
-    server_world_send(world, 2, 7, 1, "t/a t/b");   // a repeat of what is pending waits with it
+    assert_false(server_world_answered(world, 1)); // not before it is durable
+    server_world_send(world, 2, 7, 1, "t/a t/b");  // a repeat of what is pending waits with it
     server_world_send(world, 3, 7, 3, "t/a");
     expect(world, 3, TALLY_HOLE, 0, 2);
     server_world_send(world, 4, 8, 2, "t/a");
@@ -28,11 +29,11 @@ static void test_verdicts(void **state)
     expect(world, 1, TALLY_OK, 1, 2);
     expect(world, 2, TALLY_OK, 1, 2);
     expect(world, 5, TALLY_OK, 1, 3);
-    server_world_send(world, 6, 7, 1, "t/a t/b");  // a repeat of what is durable is answered at once
+    server_world_send(world, 6, 7, 1, "t/a t/b"); // a repeat of what is durable is answered at once
     expect(world, 6, TALLY_REPEAT, 1, 3);
     server_world_send(world, 7, 7, 3, "t/a=-1");
     expect(world, 7, TALLY_INVALID, 1, 3);
-    server_world_send(world, 8, 7, 3, "t/a=4");  // the number was not used up
+    server_world_send(world, 8, 7, 3, "t/a=4"); // the number was not used up
     assert_int_equal(server_world_tick(world), TALLY_OK);
     expect(world, 8, TALLY_OK, 2, 4);
     assert_int_equal(server_world_get(world, 9, "t", "a"), 10);
@@ -58,7 +59,7 @@ static void test_tables_that_are_closed(void **state)
     assert_int_equal(server_world_start(world), TALLY_OK);
     server_world_send(world, 2, 7, 2, "t/a u/b");
     expect(world, 2, TALLY_FORBIDDEN, 1, 2);
-    server_world_send(world, 3, 7, 2, "t/z -u/b");  // to remove from a table that is not there begins none
+    server_world_send(world, 3, 7, 2, "t/z -u/b"); // to remove from a table that is not there begins none
     assert_int_equal(server_world_tick(world), TALLY_OK);
     expect(world, 3, TALLY_OK, 2, 3);
     server_world_end(world);
@@ -111,7 +112,8 @@ static void test_a_full_record(void **state)
     memset(key, 'k', sizeof key);
     for (uint64_t producer = 1; producer <= 20; producer++) {
         test_batch_init(&batch);
-        tally_batch_begin(&batch.writer, &(struct tally_batch_header){.dataset = test_text("main"), .producer = producer, .sequence = 1});
+        tally_batch_begin(&batch.writer, &(struct tally_batch_header){
+                                             .dataset = test_text("main"), .producer = producer, .sequence = 1});
         tally_batch_table_begin(&batch.writer, test_text("t"));
         for (int i = 0; i < 990; i++) {
             (void)snprintf(key, 16, "%03d", i);
@@ -146,12 +148,13 @@ static void test_bad_requests(void **state)
     struct test_batch batch;
     struct tally_bytes good = server_world_words(&batch, 7, 1, "t/a");
     uint64_t token = 0;
-    for (size_t i = 0; i < good.size * 8; i++) {  // every flipped bit of a sealed request
+    for (size_t i = 0; i < good.size * 8; i++) { // every flipped bit of a sealed request
         // Without the tag of its check it is a request that came without one, and all of it is as it was.
         if (i / 8 == good.size - TALLY_SEAL_BYTES) continue;
         uint8_t *copy = test_exact_copy(good.data, good.size);
         copy[i / 8] ^= (uint8_t)(1u << i % 8);
-        tally_server_request(world->server, TALLY_ENDPOINT_INGEST, ++token, tally_bytes(copy, good.size), world->now_ms);
+        tally_server_request(world->server, TALLY_ENDPOINT_INGEST, ++token, tally_bytes(copy, good.size),
+                             world->now_ms);
         tally_server_push(world->server, tally_bytes(copy, good.size), world->now_ms);
         free(copy);
         struct tally_answer answer = server_world_answer(world, token);
@@ -180,7 +183,8 @@ static void test_bad_requests(void **state)
     expect(world, token, TALLY_FORBIDDEN, 0, 0);
     test_batch_free(&batch);
     test_batch_init(&batch);
-    tally_batch_begin(&batch.writer, &(struct tally_batch_header){.dataset = test_text("other"), .producer = 7, .sequence = 1});
+    tally_batch_begin(&batch.writer,
+                      &(struct tally_batch_header){.dataset = test_text("other"), .producer = 7, .sequence = 1});
     assert_int_equal(tally_batch_finish(&batch.writer), TALLY_OK);
     tally_server_request(world->server, TALLY_ENDPOINT_INGEST, ++token, test_batch_bytes(&batch), world->now_ms);
     expect(world, token, TALLY_WRONG_DATASET, 0, 0);
@@ -196,9 +200,10 @@ static void test_random_batches_against_the_model(void **state)
     for (int round = 0; round < 12; round++) {
         struct server_world *world = server_world_make();
         struct model *model = calloc(1, sizeof *model);
-        model->tables_max = TALLY_TABLES_MAX;  // as the server's; only 6 are drawn
+        model->tables_max = TALLY_TABLES_MAX; // as the server's; only 6 are drawn
         model->producers_max = MODEL_PRODUCERS;
-        struct model_feed feed = {.random = &random, .producers = 9, .tables = 6, .keys = 60, .remove_percent = 40, .strange_percent = 30};
+        struct model_feed feed = {
+            .random = &random, .producers = 9, .tables = 6, .keys = 60, .remove_percent = 40, .strange_percent = 30};
         assert_int_equal(server_world_start(world), TALLY_OK);
         uint64_t token = 0, counted = 0;
         for (int tick = 0; tick < 40; tick++) {
@@ -212,7 +217,8 @@ static void test_random_batches_against_the_model(void **state)
                 struct tally_bytes message;
                 model_feed_batch(&feed, &batch, &message);
                 expected[i] = model_batch(model, message);
-                tally_server_request(world->server, TALLY_ENDPOINT_INGEST, ++token, test_batch_bytes(&batch), world->now_ms);
+                tally_server_request(world->server, TALLY_ENDPOINT_INGEST, ++token, test_batch_bytes(&batch),
+                                     world->now_ms);
                 test_batch_free(&batch);
             }
             if (model->counted == before) model->version--;
@@ -252,7 +258,7 @@ static void test_pushed_batches_are_counted(void **state)
         tally_server_push(world->server, request, world->now_ms);
         test_batch_free(&batch);
     }
-    server_world_send(world, 1, 5, 2, "t/a=2");  // waits for what was pushed
+    server_world_send(world, 1, 5, 2, "t/a=2"); // waits for what was pushed
     assert_int_equal(server_world_tick(world), TALLY_OK);
     expect(world, 1, TALLY_OK, 1, 3);
     assert_int_equal(server_world_get(world, 2, "t", "a"), 6);

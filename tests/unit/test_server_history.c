@@ -70,10 +70,10 @@ static void test_somebody_on_the_way_stretches_it(void **state)
     for (uint64_t version = 2; version <= 8; version++) tally_history_add(&history, frame_of(memory, version, 100));
     history.needed_from = 6;
     for (uint64_t version = 9; version <= 20; version++) tally_history_add(&history, frame_of(memory, version, 100));
-    assert_int_equal(history.first, 6);  // what is before is let go, what is needed is not
+    assert_int_equal(history.first, 6); // what is before is let go, what is needed is not
     assert_int_equal(history.bytes, 1400);
     for (uint64_t version = 21; version <= 100; version++) tally_history_add(&history, frame_of(memory, version, 100));
-    assert_int_equal(history.bytes, 1000 * TALLY_HISTORY_STRETCH);  // but not for ever
+    assert_int_equal(history.bytes, 1000 * TALLY_HISTORY_STRETCH); // but not for ever
     history.needed_from = 0;
     tally_history_add(&history, frame_of(memory, 101, 100));
     assert_int_equal(history.bytes, 1000);

@@ -84,7 +84,10 @@ struct history {
     size_t count;
 };
 
-static struct tally_bytes keep(struct tally_bytes bytes) { return tally_bytes(test_exact_copy(bytes.data, bytes.size), bytes.size); }
+static struct tally_bytes keep(struct tally_bytes bytes)
+{
+    return tally_bytes(test_exact_copy(bytes.data, bytes.size), bytes.size);
+}
 
 static void snapshot_of(struct world *world, struct tally_writer *file)
 {
@@ -143,8 +146,11 @@ static void test_every_snapshot_and_its_tail_give_the_same(void **unused)
             assert_int_equal(tally_state_apply(&world->state, record, &world->out, &applied), TALLY_OK);
             history.frames[i] = keep(tally_writer_bytes(&world->out));
             history.digests[i] = world->state.digest;
-            if (applied.whole) world_apply_whole(&world->state, &world->mirror);
-            else assert_int_equal(tally_mirror_apply(world->mirror.mirror, &world->mirror.memory, history.frames[i]), TALLY_OK);
+            if (applied.whole)
+                world_apply_whole(&world->state, &world->mirror);
+            else
+                assert_int_equal(tally_mirror_apply(world->mirror.mirror, &world->mirror.memory, history.frames[i]),
+                                 TALLY_OK);
             files[i] = test_writer();
             snapshot_of(world, &files[i]);
         }
@@ -168,7 +174,8 @@ static void test_a_damaged_snapshot_is_refused(void **unused)
     for (int i = 0; i < 20; i++) {
         struct tally_applied applied;
         step(world, &applied);
-        assert_int_equal(tally_mirror_apply(world->mirror.mirror, &world->mirror.memory, tally_writer_bytes(&world->out)), TALLY_OK);
+        assert_int_equal(
+            tally_mirror_apply(world->mirror.mirror, &world->mirror.memory, tally_writer_bytes(&world->out)), TALLY_OK);
     }
     struct tally_writer file = test_writer();
     snapshot_of(world, &file);
@@ -176,8 +183,10 @@ static void test_a_damaged_snapshot_is_refused(void **unused)
     for (int i = 0; i < 3000; i++) {
         size_t size = file.size;
         uint8_t *copy = test_exact_copy(file.data, size);
-        if (i % 2) size = test_random_below(&random, size);
-        else copy[test_random_below(&random, size)] ^= (uint8_t)(1u << test_random_below(&random, 8));
+        if (i % 2)
+            size = test_random_below(&random, size);
+        else
+            copy[test_random_below(&random, size)] ^= (uint8_t)(1u << test_random_below(&random, 8));
         struct tally_state state;
         assert_int_equal(tally_state_init(&state, &options, &tally_alloc_libc), TALLY_OK);
         assert_int_not_equal(tally_snapshot_load(tally_bytes(copy, size), &state), TALLY_OK);
@@ -233,10 +242,14 @@ static void bench_record(struct bench *bench, const char *words)
         struct test_batch batch;
         struct tally_bytes message;
         test_batch_init(&batch);
-        tally_batch_begin(&batch.writer, &(struct tally_batch_header){.dataset = test_text("main"), .producer = 1, .sequence = ++bench->sequence});
+        tally_batch_begin(
+            &batch.writer,
+            &(struct tally_batch_header){.dataset = test_text("main"), .producer = 1, .sequence = ++bench->sequence});
         tally_batch_table_begin(&batch.writer, test_text("t"));
-        if (*word == '-') tally_batch_remove(&batch.writer, test_text(word + 1));
-        else tally_batch_add(&batch.writer, test_text(word + 1), *word == '*' ? INT64_MAX : *word == '0' ? 0 : 1);
+        if (*word == '-')
+            tally_batch_remove(&batch.writer, test_text(word + 1));
+        else
+            tally_batch_add(&batch.writer, test_text(word + 1), *word == '*' ? INT64_MAX : *word == '0' ? 0 : 1);
         tally_batch_table_end(&batch.writer);
         assert_int_equal(tally_batch_finish(&batch.writer), TALLY_OK);
         assert_int_equal(tally_request_batch(test_batch_bytes(&batch), &message), TALLY_OK);
@@ -262,11 +275,13 @@ static void frame_equals(const struct bench *bench, const char *expected)
     int64_t number;
     assert_int_equal(tally_frame_open(tally_writer_bytes(&bench->out), &reader), TALLY_OK);
     while (tally_frame_next_table(&reader, &table) == TALLY_OK) {
-        while (tally_table_next_removed(&table, &id) == TALLY_OK) at += (size_t)snprintf(text + at, sizeof text - at, "-%u ", id);
+        while (tally_table_next_removed(&table, &id) == TALLY_OK)
+            at += (size_t)snprintf(text + at, sizeof text - at, "-%u ", id);
         while (tally_table_next_changed(&table, &id, &number) == TALLY_OK)
             at += (size_t)snprintf(text + at, sizeof text - at, "%u+%lld ", id, (long long)number);
         while (tally_table_next_added(&table, &id, &key, &number) == TALLY_OK)
-            at += (size_t)snprintf(text + at, sizeof text - at, "%u=%.*s:%lld ", id, (int)key.size, (const char *)key.data, (long long)number);
+            at += (size_t)snprintf(text + at, sizeof text - at, "%u=%.*s:%lld ", id, (int)key.size,
+                                   (const char *)key.data, (long long)number);
     }
     assert_string_equal(text, expected);
 }
@@ -278,17 +293,17 @@ static void test_the_frame_tells_the_net_effect(void **unused)
     bench_open(&bench);
     bench_record(&bench, "+a +b +c");
     frame_equals(&bench, "0=a:1 1=b:1 2=c:1 ");
-    bench_record(&bench, "+x -x");  // no trace
+    bench_record(&bench, "+x -x"); // no trace
     frame_equals(&bench, "");
-    bench_record(&bench, "-b +b");  // back at the smallest free id, which is its own
+    bench_record(&bench, "-b +b"); // back at the smallest free id, which is its own
     frame_equals(&bench, "-1 1=b:1 ");
     bench_record(&bench, "-c -a +c +d");
     frame_equals(&bench, "-0 -2 0=c:1 2=d:1 ");
-    bench_record(&bench, "0c");  // difference 0
+    bench_record(&bench, "0c"); // difference 0
     frame_equals(&bench, "");
-    bench_record(&bench, "0z");  // a key begins with its first amount, even 0
+    bench_record(&bench, "0z"); // a key begins with its first amount, even 0
     frame_equals(&bench, "3=z:0 ");
-    bench_record(&bench, "-c -d +n +o +p");  // smallest first
+    bench_record(&bench, "-c -d +n +o +p"); // smallest first
     frame_equals(&bench, "-0 -2 0=n:1 2=o:1 4=p:1 ");
     bench_record(&bench, "+n -n +n +n");
     frame_equals(&bench, "-0 0=n:2 ");
@@ -324,7 +339,8 @@ static void test_a_record_that_does_not_follow_changes_nothing(void **unused)
     tally_record_begin(&bench.record);
     assert_int_equal(tally_record_finish(&bench.record, &(struct tally_record_header){.version = 1}, &again), TALLY_OK);
     assert_int_equal(tally_state_apply(&bench.state, again, &bench.out, &bench.applied), TALLY_GAP);
-    assert_int_equal(tally_state_apply(&bench.state, test_text("nonsense, long enough"), &bench.out, &bench.applied), TALLY_MALFORMED);
+    assert_int_equal(tally_state_apply(&bench.state, test_text("nonsense, long enough"), &bench.out, &bench.applied),
+                     TALLY_MALFORMED);
     assert_true(tally_digest_equal(digest, bench.state.digest));
     bench_record(&bench, "+a");
     frame_equals(&bench, "0+1 ");
@@ -340,13 +356,17 @@ static void test_a_new_epoch_in_a_record_keeps_the_rows(void **unused)
     bench_record(&bench, "+a");
     struct tally_digest digest = bench.state.digest;
     tally_record_begin(&bench.record);
-    assert_int_equal(tally_record_finish(&bench.record, &(struct tally_record_header){.version = 2, .epoch = 99}, &record), TALLY_OK);
+    assert_int_equal(
+        tally_record_finish(&bench.record, &(struct tally_record_header){.version = 2, .epoch = 99}, &record),
+        TALLY_OK);
     assert_int_equal(tally_state_apply(&bench.state, record, &bench.out, &bench.applied), TALLY_OK);
     assert_true(bench.applied.whole);
     assert_int_equal(bench.state.epoch, 99);
     assert_true(tally_digest_equal(digest, bench.state.digest));
-    tally_record_begin(&bench.record);  // an epoch never goes back
-    assert_int_equal(tally_record_finish(&bench.record, &(struct tally_record_header){.version = 3, .epoch = 98}, &record), TALLY_OK);
+    tally_record_begin(&bench.record); // an epoch never goes back
+    assert_int_equal(
+        tally_record_finish(&bench.record, &(struct tally_record_header){.version = 3, .epoch = 98}, &record),
+        TALLY_OK);
     assert_int_equal(tally_state_apply(&bench.state, record, &bench.out, &bench.applied), TALLY_OK);
     assert_false(bench.applied.whole);
     assert_int_equal(bench.state.epoch, 99);
@@ -370,7 +390,8 @@ static void test_whole_states_in_chunks(void **unused)
         uint8_t key[TALLY_KEY_BYTES_MAX];
         (void)snprintf(name, sizeof name, "t%u", t);
         test_batch_init(&batch);
-        tally_batch_begin(&batch.writer, &(struct tally_batch_header){.dataset = test_text("main"), .producer = 1, .sequence = version + 1});
+        tally_batch_begin(&batch.writer, &(struct tally_batch_header){
+                                             .dataset = test_text("main"), .producer = 1, .sequence = version + 1});
         tally_batch_table_begin(&batch.writer, test_text(name));
         if (t == 3) tally_batch_add(&batch.writer, test_text("gone"), 1);
         for (unsigned i = 0; i < 2500 && t != 3; i++) {
@@ -378,13 +399,14 @@ static void test_whole_states_in_chunks(void **unused)
             test_random_fill(&random, key, size);
             tally_batch_add(&batch.writer, tally_bytes(key, size), (int64_t)(test_random_wide(&random) >> 1));
         }
-        if (t == 3) tally_batch_remove(&batch.writer, test_text("gone"));  // an empty table in the middle
+        if (t == 3) tally_batch_remove(&batch.writer, test_text("gone")); // an empty table in the middle
         tally_batch_table_end(&batch.writer);
         assert_int_equal(tally_batch_finish(&batch.writer), TALLY_OK);
         assert_int_equal(tally_request_batch(test_batch_bytes(&batch), &message), TALLY_OK);
         tally_record_begin(&bench.record);
         tally_record_batch(&bench.record, message);
-        assert_int_equal(tally_record_finish(&bench.record, &(struct tally_record_header){.version = ++version}, &record), TALLY_OK);
+        assert_int_equal(
+            tally_record_finish(&bench.record, &(struct tally_record_header){.version = ++version}, &record), TALLY_OK);
         bench.out.size = 0;
         assert_int_equal(tally_state_apply(&bench.state, record, &bench.out, &bench.applied), TALLY_OK);
         assert_int_equal(bench.applied.verdicts[0].status, TALLY_OK);
@@ -447,7 +469,8 @@ static void test_the_nth_allocation_fails(void **unused)
                 tally_record_batch(&record_out, message);
                 test_batch_free(&batch);
             }
-            assert_int_equal(tally_record_finish(&record_out, &(struct tally_record_header){.version = version}, &record), TALLY_OK);
+            assert_int_equal(
+                tally_record_finish(&record_out, &(struct tally_record_header){.version = version}, &record), TALLY_OK);
             struct tally_digest digest = state.digest;
             out.size = 0;
             status = tally_state_apply(&state, record, &out, &applied);
