@@ -91,6 +91,7 @@ enum tally_status tally_state_admit(const struct tally_state *state, const struc
     struct tally_batch_reader reader = *batch;
     struct tally_entries_reader entries;
     uint64_t total = 0;
+    bool full = false; // told only when nothing else is wrong, whatever the order of the tables
     while (tally_batch_next_table(&reader, &entries)) {
         uint64_t amounts = 0, coded;
         while (!tally_wire_done(&entries.amounts) && tally_wire_varint(&entries.amounts, &coded)) {
@@ -100,11 +101,11 @@ enum tally_status tally_state_admit(const struct tally_state *state, const struc
         if (amounts == 0) continue;
         uint32_t number = tally_state_table(state, entries.table);
         bool known = number != TALLY_TABLES_MAX;
-        if (!known && !note_name(pending_names, entries.table, state->tables_count, state->tables_max))
-            return TALLY_FULL;
+        if (!known && !note_name(pending_names, entries.table, state->tables_count, state->tables_max)) full = true;
         total += amounts;
-        if ((known ? state->tables[number].rows.live : 0) + pending_rows + total > state->rows_max) return TALLY_FULL;
+        if ((known ? state->tables[number].rows.live : 0) + pending_rows + total > state->rows_max) full = true;
     }
+    if (full) return TALLY_FULL;
     *out_entries = total;
     return TALLY_OK;
 }
