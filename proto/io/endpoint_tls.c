@@ -2,6 +2,7 @@
 #include "endpoint_tls.h"
 
 #include <errno.h>
+#include <mbedtls/x509_crt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,22 @@ static char *pem_read(const char *setting, const char *path, struct tally_reason
     }
     if (file) (void)fclose(file);
     return text;
+}
+
+// NNG takes a key that is not the certificate's; every handshake would fail then, without a word that says why.
+static bool pair_matches(const char *cert, const char *key)
+{
+    mbedtls_x509_crt of_cert;
+    mbedtls_pk_context of_key;
+    mbedtls_x509_crt_init(&of_cert);
+    mbedtls_pk_init(&of_key);
+    // The sizes count the NUL, as mbedTLS wants for PEM.
+    bool matches = mbedtls_x509_crt_parse(&of_cert, (const unsigned char *)cert, strlen(cert) + 1) == 0 &&
+                   mbedtls_pk_parse_key(&of_key, (const unsigned char *)key, strlen(key) + 1, NULL, 0) == 0 &&
+                   mbedtls_pk_check_pair(&of_cert.pk, &of_key) == 0;
+    mbedtls_pk_free(&of_key);
+    mbedtls_x509_crt_free(&of_cert);
+    return matches;
 }
 
 enum tally_status endpoint_tls_config(const struct tally_tls *tls, nng_tls_mode mode, const char *setting,
@@ -51,6 +68,10 @@ enum tally_status endpoint_tls_config(const struct tally_tls *tls, nng_tls_mode 
         if ((failed = nng_tls_config_own_cert(config, cert, key, NULL))) {
             tally_reason_set(out_reason, "--tls-cert %s --tls-key %s: no certificate and its key (%s)", tls->cert,
                              tls->key, nng_strerror(failed));
+            goto end;
+        }
+        if (!pair_matches(cert, key)) {
+            tally_reason_set(out_reason, "--tls-key %s is not the key of --tls-cert %s", tls->key, tls->cert);
             goto end;
         }
     }

@@ -13,6 +13,7 @@ struct slot {
     enum origin origin;
     const char **items; // LIST: owned, max items
     size_t count;
+    size_t line; // ORIGIN_FILE
 };
 
 // Copies of the strings of the file.
@@ -35,6 +36,8 @@ struct kept {
     struct slot *slots;
     size_t slots_count;
     struct copy *copies;
+    const struct tally_settings_spec *spec;
+    const char *config;
 };
 
 // ---------------------------------------------------------------------------------------------------- one
@@ -182,6 +185,7 @@ static enum tally_status file_take(void *ctx, const struct settings_yaml_value *
     memcpy(copy->text, value->value, size + 1);
     copy->next = load->copies;
     load->copies = copy;
+    load->slots[index].line = value->line;
     return value_take(load, index, copy->text, ORIGIN_FILE, value->in_list, where.text);
 }
 
@@ -212,7 +216,7 @@ static enum tally_settings_outcome flags_walk(struct load *load, int argc, char 
         }
         if (value)
             value++;
-        else if (++i < argc)
+        else if (++i < argc && strncmp(argv[i], "--", 2) != 0)
             value = argv[i];
         else {
             tally_reason_set(load->reason, "--%s needs a value", name);
@@ -256,7 +260,21 @@ enum tally_settings_outcome tally_settings_load(const struct tally_settings_spec
     if (!load.config || settings_yaml_read(load.config, file_take, &load, out_reason) == TALLY_OK)
         outcome = flags_walk(&load, argc, argv, true);
     kept->copies = load.copies;
+    kept->spec = spec;
+    kept->config = load.config;
     return outcome;
+}
+
+void tally_settings_place(const struct tally_settings *settings, struct tally_reason *reason)
+{
+    const struct kept *kept = settings->owned;
+    if (!kept || !kept->spec || strncmp(reason->text, "--", 2) != 0) return;
+    const char *name = reason->text + 2;
+    size_t index, size = strcspn(name, " :");
+    if (!setting_find(kept->spec, name, size, &index) || kept->slots[index].origin != ORIGIN_FILE) return;
+    struct tally_reason placed;
+    tally_reason_set(&placed, "%s:%zu: %s", kept->config, kept->slots[index].line, name);
+    *reason = placed;
 }
 
 void tally_settings_deinit(struct tally_settings *settings)

@@ -84,6 +84,10 @@ enum tally_settings_outcome tally_settings_load(const struct tally_settings_spec
                                                 struct tally_reason *out_reason);
 void tally_settings_deinit(struct tally_settings *settings);
 
+// A reason that begins with "--NAME" and is about a value that came from the file is made to begin with FILE:LINE instead: for checks that
+// come after loading.
+void tally_settings_place(const struct tally_settings *settings, struct tally_reason *reason);
+
 void tally_settings_help(const struct tally_settings_spec *spec, FILE *out);
 
 // An example configuration: every setting with its default, unit and range, as commented YAML.

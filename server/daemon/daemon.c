@@ -62,18 +62,6 @@ static const struct tally_server_ops core_ops = {.publish = on_publish, .reply =
 
 // ---------------------------------------------------------------------------------------------------- end
 
-static void end_begin(struct daemon *daemon);
-
-static void fail(struct daemon *daemon, enum tally_status status)
-{
-    struct tally_reason reason;
-    tally_reason_set(&reason, "--data %s: %s: the server ends; start it again to recover", daemon->options->data,
-                     tally_status_str(status));
-    tally_error("failed", tally_log_str("reason", reason.text), tally_log_status(status));
-    daemon->exit_code = EXIT_REFUSED;
-    end_begin(daemon);
-}
-
 // Sockets are closed when the last answers have gone; then nothing is left in the loop, and it returns.
 static void end_finish(struct daemon *daemon)
 {
@@ -88,6 +76,27 @@ static void end_finish(struct daemon *daemon)
     tally_pub_close(&daemon->pub);
 }
 
+static void on_failed(uv_timer_t *timer)
+{
+    struct daemon *daemon = timer->data;
+    tally_http_stop(&daemon->http, 0);
+    end_finish(daemon);
+}
+
+// Nothing may be published, acknowledged or served as live any more. From a timer: this may be inside the mailbox that is then closed.
+static void fail(struct daemon *daemon, enum tally_status status)
+{
+    struct tally_reason reason;
+    tally_reason_set(&reason, "--data %s: %s: the server ends; start it again to recover", daemon->options->data,
+                     tally_status_str(status));
+    tally_error("failed", tally_log_str("reason", reason.text), tally_log_status(status));
+    daemon->exit_code = EXIT_REFUSED;
+    daemon->ending = true;
+    atomic_store(&daemon->ready, false);
+    (void)uv_timer_stop(&daemon->tick);
+    (void)uv_timer_start(&daemon->stopping, on_failed, 0, 0);
+}
+
 static void on_stopping(uv_timer_t *timer)
 {
     struct daemon *daemon = timer->data;
@@ -98,17 +107,14 @@ static void on_stopping(uv_timer_t *timer)
 
 static void end_begin(struct daemon *daemon)
 {
-    if (daemon->ending) return;
     daemon->ending = true;
     atomic_store(&daemon->ready, false);
     daemon->grace_end_ms = uv_now(&daemon->loop) + daemon->options->grace_ms;
     (void)uv_timer_stop(&daemon->tick);
-    if (daemon->exit_code == EXIT_DONE) {
-        enum tally_status status = tally_server_stop(daemon->server, daemon_now_ms());
-        if (status) fail(daemon, status);
-        http_figures_update(daemon);
-    }
     (void)uv_timer_start(&daemon->stopping, on_stopping, STOPPING_MS, STOPPING_MS);
+    enum tally_status status = tally_server_stop(daemon->server, daemon_now_ms());
+    http_figures_update(daemon);
+    if (status) fail(daemon, status);
 }
 
 // ---------------------------------------------------------------------------------------------------- inputs
@@ -244,7 +250,7 @@ static void serve(struct daemon *daemon)
         (void)uv_run(&daemon->loop, UV_RUN_DEFAULT);
         uint64_t now_ms = uv_now(&daemon->loop);
         uint64_t left_ms = daemon->grace_end_ms > now_ms ? daemon->grace_end_ms - now_ms : 0;
-        tally_http_stop(&daemon->http, (unsigned)left_ms);
+        tally_http_stop(&daemon->http, (unsigned)left_ms); // its readers must be gone before the core is
         (void)uv_loop_close(&daemon->loop);
     }
     tally_reads_native_destroy(&daemon->reads);

@@ -11,7 +11,10 @@ int main(int argc, char **argv)
     int code;
     enum tally_settings_outcome outcome =
         tally_settings_load(&server_settings, argc, argv, &options, &settings, &reason);
-    if (outcome == TALLY_SETTINGS_RUN && options_check(&options, &reason)) outcome = TALLY_SETTINGS_WRONG;
+    if (outcome == TALLY_SETTINGS_RUN && options_check(&options, &reason)) {
+        tally_settings_place(&settings, &reason);
+        outcome = TALLY_SETTINGS_WRONG;
+    }
     if (outcome == TALLY_SETTINGS_RUN) {
         tally_log_configure((enum tally_log_level)options.log_level, (enum tally_log_format)options.log_format);
         code = (int)daemon_run(&options);
