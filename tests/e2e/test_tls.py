@@ -14,9 +14,9 @@ class Tls(harness.Case):
         self.openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.pem",
                      "-subj", f"/CN=Test CA {name}", "-days", "2")
 
-    def make_certificate(self, ca, name):
+    def make_certificate(self, ca, name, names="IP:127.0.0.1,DNS:127.0.0.1,DNS:localhost"):
         self.openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", "/CN=127.0.0.1")
-        (self.work / f"{name}.ext").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+        (self.work / f"{name}.ext").write_text(f"subjectAltName={names}\n")
         self.openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial",
                      "-out", f"{name}.pem", "-days", "2", "-extfile", f"{name}.ext")
         return {"tls_cert": self.work / f"{name}.pem", "tls_key": self.work / f"{name}.key"}
@@ -75,19 +75,25 @@ class Tls(harness.Case):
         self.cli(*self.count_words(server, **self.ca), input=b"files\tmine\n")
         wait_until(lambda: server.version()["keys"] == 1, "counted")
 
+    def test_a_certificate_for_another_host_is_not_trusted(self):
+        self.of_server = self.make_certificate("ca", "elsewhere", "DNS:elsewhere.example")
+        server = self.tls_server(**self.ca).start()
+        self.cli(*self.count_words(server, **self.ca, **self.of_edge), input=b"files\tmine\n", code=3)
+        self.assertEqual(server.version()["version"], 0)
+
     def test_wrong_files(self):
-        for name, change, word in (("no such file", {"tls_cert": self.work / "nowhere.pem"}, "nowhere.pem"),
-                                   ("key of another", {"tls_key": self.work / "edge.key"}, "key"),
-                                   ("garbage", {"tls_cert": self.work / "garbage.pem"}, "garbage.pem")):
+        (self.work / "garbage.pem").write_text("garbage")
+        for n, (name, change, word) in enumerate((
+                ("no such file", {"tls_cert": self.work / "nowhere.pem"}, "nowhere.pem"),
+                ("key of another", {"tls_key": self.work / "edge.key"}, "is not the key of"),
+                ("garbage", {"tls_cert": self.work / "garbage.pem"}, "garbage.pem"),
+                ("garbage as CA", {"tls_ca": self.work / "garbage.pem"}, "garbage.pem"))):
             with self.subTest(what=name):
-                (self.work / "garbage.pem").write_text("garbage")
-                server = self.tls_server()
+                server = self.tls_server(data=self.work / f"data-{n}")
                 server.settings.update(change)
-                server.name = f"server-{name}"
                 server.start(wait=False)
-                self.assertIn(server.wait_exit(), (2, 3, 4), server.log())
+                self.assertEqual(server.wait_exit(), 2, server.log())
                 self.assertIn(word, server.log())
-                self.daemons.remove(server)
 
     def test_tls_without_certificate_is_wrong_use(self):
         server = self.server(ingest=f"tls+tcp://127.0.0.1:{free_port()}")
