@@ -7,7 +7,7 @@
 #   deploy/quickstart.sh [--rate N] [--data FILE]
 #   deploy/quickstart.sh --smoke [--data FILE]
 #
-# --rate N     events a second (1000)
+# --rate N     events a second (2000), cut into versions every 100 ms
 # --data FILE  a gzip file of unix_seconds<TAB>repository<TAB>path lines (tests/data/commits-slice.tsv.gz)
 # --smoke      full speed, no terminal: then asks both edges by HTTP, which is answered through WASM, for every key, holds the answers
 #              against `sort | uniq -c`, and ends its output with one line of JSON. Exit 0 when all is right, else 1.
@@ -21,7 +21,8 @@ here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd -- "$here/.." && pwd)
 bin=$root/build/release/bin
 data=$root/tests/data/commits-slice.tsv.gz
-rate=1000
+rate=2000
+tick=100
 smoke=
 
 say() { echo "quickstart: $*" >&2; }
@@ -29,7 +30,7 @@ usage() { sed -n '4,18s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 
 while (($#)); do
     case $1 in
-    --smoke) smoke=1 ;;
+    --smoke) smoke=1 tick=20 ;;
     --rate) rate=${2:?"--rate wants a number"}; shift ;;
     --data) data=${2:?"--data wants a file"}; shift ;;
     -h | --help) usage; exit 0 ;;
@@ -105,7 +106,7 @@ url() { sed -n "s/.*event=listening .*endpoint=$2 url=\([^ ]*\).*/\1/p" "$work/$
 start_all() {
     work=$(mktemp -d "${TMPDIR:-/tmp}/tallycast.XXXXXX")
     start server "$bin/tallycast-server" --data "$work/server" --ingest tcp://127.0.0.1:0 \
-        --publish tcp://127.0.0.1:0 --catchup tcp://127.0.0.1:0 --http 127.0.0.1:0
+        --publish tcp://127.0.0.1:0 --catchup tcp://127.0.0.1:0 --http 127.0.0.1:0 --tick "$tick"
     local n
     for n in 1 2; do
         start "edge$n" "$bin/tallycast-edge" --data "$work/edge$n" --subscribe "$(url server publish)" \

@@ -242,6 +242,9 @@ class Cli(harness.Case):
         server = self.server().start()
         self.assertIn(b"version 0", self.cli("verify", "--at", server.at, code=1).stderr)
         self.assertEqual(self.cli("dump", "--at", server.at).stdout, b"")
+        cold = self.edge("cold", self.server("nobody")).start(wait=False)
+        cold.wait_logged("endpoint=http")
+        self.assertIn(b"nothing is held", self.cli("dump", "--at", cold.at, code=3).stderr)
         self.count(server, stream()[:2000])
         dump = self.cli("dump", "--at", server.at, "--meta").stdout
         path = self.work / "main.dump"
@@ -326,7 +329,8 @@ class Cli(harness.Case):
         self.count(server, [b"files\tkey-%d" % n for n in range(1000)])
         terminal.wait_shown(r"100 %")
         terminal.wait_shown(r"edge 1 .*live")
-        terminal.wait_shown(r"bytes on the wire per changed key +[0-9.]+")
+        self.count(server, [b"files\tkey-%d" % n for n in range(1000)])  # now they are there already
+        terminal.wait_shown(r"bytes on the wire per changed key .*, [0-9.]+ since")
         self.assertIn("\033[?25l", terminal.read())
         terminal.press(b"\x03")
         self.assertEqual(terminal.wait_exit(), 0)
