@@ -137,7 +137,11 @@ enum tally_status tally_endpoint_listen(nng_socket socket, const char *setting, 
     }
     if ((failed = nng_listener_start(listener, 0))) return failed_at(setting, url, failed, out_reason);
     bound_url(listener, url, url_bound);
-    tally_info("listening", tally_log_str("endpoint", setting), tally_log_str("url", url_bound));
+    char endpoint[32]; // ingest-pull is endpoint=ingest_pull
+    (void)snprintf(endpoint, sizeof endpoint, "%s", setting);
+    for (char *p = endpoint; *p; p++)
+        if (*p == '-') *p = '_';
+    tally_info("listening", tally_log_str("endpoint", endpoint), tally_log_str("url", url_bound));
     if (out_url) memcpy(out_url, url_bound, TALLY_URL_BYTES_MAX);
     return TALLY_OK;
 }

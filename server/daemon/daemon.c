@@ -206,7 +206,7 @@ static bool endpoints_open(struct daemon *daemon)
                                               .contexts = CATCHUP_CONTEXTS,
                                               .request = on_catch_up,
                                               .ctx = daemon};
-    const struct tally_pull_options pull = {.setting = "ingest_pull",
+    const struct tally_pull_options pull = {.setting = "ingest-pull",
                                             .url = options->ingest_pull,
                                             .endpoint = {.receive_bytes_max = TALLY_BATCH_BYTES_MAX, .tls = tls},
                                             .slots = PULL_SLOTS,
