@@ -108,6 +108,7 @@ static void on_timer(uv_timer_t *timer)
     if (now_ms - edge->refusals_at_ms >= REFUSALS_MS) {
         edge->refusals_at_ms = now_ms;
         tally_endpoint_report_refusals();
+        edge_log_absent(edge, now_ms);
     }
     settle(edge, true);
 }

@@ -42,7 +42,8 @@ struct edge {
 
     pthread_mutex_t mutex; // of shown
     struct edge_shown shown;
-    uint64_t refusals_at_ms; // when NNG was last asked about refused peers
+    uint64_t refusals_at_ms;                       // when NNG was last asked about refused peers
+    uint64_t absent_at_ms[TALLY_SYNC_SERVERS_MAX]; // when it will be told that the server is not there; 0: it is
 };
 
 // Runs until SIGTERM or SIGINT: the exit code.
@@ -50,8 +51,9 @@ int edge_run(const struct edge_options *options);
 
 // report.c: what people and machines are told.
 void edge_log_event(const struct edge *edge, const struct tally_sync_event *event);
-void edge_show(struct edge *edge, bool with_mirror); // the loop's thread
-void edge_fill_source(struct edge *edge);            // source, from host_source
+void edge_log_absent(struct edge *edge, uint64_t now_ms); // servers that are not connected, once in a while
+void edge_show(struct edge *edge, bool with_mirror);      // the loop's thread
+void edge_fill_source(struct edge *edge);                 // source, from host_source
 uint64_t edge_unix_ms(void);
 
 #endif

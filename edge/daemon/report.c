@@ -13,6 +13,29 @@ static const char *server_url(const struct edge *edge, uint32_t server)
     return server < edge->options->subscribe.count ? edge->options->subscribe.items[server] : "stored copy";
 }
 
+// A server that is not connected is told of after so long, and again at this distance.
+#define ABSENT_MS       5000
+#define ABSENT_AGAIN_MS 60000
+
+void edge_log_absent(struct edge *edge, uint64_t now_ms)
+{
+    for (uint32_t i = 0; i < edge->options->subscribe.count; i++) {
+        struct tally_sync_server_info info;
+        uint64_t *at_ms = &edge->absent_at_ms[i];
+        tally_sync_server_info(edge->sync, i, &info);
+        if (info.connected) {
+            *at_ms = 0;
+        } else if (!*at_ms) {
+            *at_ms = now_ms + ABSENT_MS;
+        } else if (now_ms >= *at_ms) {
+            *at_ms = now_ms + ABSENT_AGAIN_MS;
+            tally_warn(
+                "not_connected", tally_log_str("server", server_url(edge, i)),
+                tally_log_str("effect", "tried again until it is there and speaks the protocol of a publish endpoint"));
+        }
+    }
+}
+
 void edge_log_event(const struct edge *edge, const struct tally_sync_event *event)
 {
     const struct tally_log_field server = tally_log_str("server", server_url(edge, event->server));
