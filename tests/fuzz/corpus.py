@@ -55,3 +55,44 @@ write("sync", "links", join([
     event(RAW_ANSWER, 0, read("answer-refused.bin")), event(BEAT, 0, read("heartbeat-extremes.bin")), event(TICK, 255)]))
 write("messages", "published-frame", b"main\0F" + read("frame-first.bin"))
 write("messages", "published-heartbeat", b"main\0H" + read("heartbeat.bin"))
+
+# The server: batches to the ingest endpoint, questions to the other, ticks, restarts.
+INGEST, ASK, PUSH, CUT, RESTART = 0, 2, 4, 5, 7
+requests = ["sealed", "plain", "removals", "extremes", "no-tables", "hello", "catch-up", "catch-up-cursor", "query"]
+write("server", "all-requests", join(
+    [event(INGEST, 0, read("request-%s.bin" % r)) for r in requests] + [event(CUT, 1)] +
+    [event(ASK, 0, read("request-%s.bin" % r)) for r in requests] + [event(CUT, 20)]))
+write("server", "restarts", join(
+    e for r in requests for e in (event(INGEST, 0, read("request-%s.bin" % r)), event(CUT, 10), event(RESTART, 1))))
+write("server", "pushes", join(
+    e for r in requests for e in (event(PUSH, 1, read("request-%s.bin" % r)), event(CUT, 3), event(ASK, 0, read("request-catch-up.bin")))))
+
+
+# Snapshots: the producers of a state, then its whole state.
+def field(number, wire, payload):
+    return bytes([number << 3 | wire]) + payload
+
+
+def varint(value):
+    out = b""
+    while value >= 0x80:
+        out, value = out + bytes([value & 0x7F | 0x80]), value >> 7
+    return out + bytes([value])
+
+
+def snapshot(epoch, version, time_ms, producers, names):
+    message = (field(1, 2, b"\x04main") + field(2, 1, struct.pack("<Q", 99)) + field(3, 1, struct.pack("<Q", epoch)) +
+               field(4, 0, varint(version)) + field(5, 0, varint(time_ms)))
+    columns = [b"".join(struct.pack("<Q", p) for p, _, _ in producers), b"".join(varint(s) for _, s, _ in producers),
+               b"".join(varint(v) for _, _, v in producers)]
+    for number, column in zip((6, 7, 8), columns):
+        message += field(number, 2, varint(len(column)) + column)
+    entries = [message + b"\x79" + bytes(8)] + [read(n) for n in names]  # the target puts a check that fits
+    return b"TALLYF1\n" + b"".join(struct.pack("<I", len(e)) + e for e in entries)
+
+
+EPOCH, CUT_MS = 0x0193_5A2B_3C4D_5E6F, 1_732_300_000_000
+write("snapshot", "one-chunk", snapshot(EPOCH, 1, CUT_MS + 20, [(7, 3, 1)], ["frame-first.bin"]))
+write("snapshot", "no-producers", snapshot(EPOCH, 1, CUT_MS + 20, [], ["frame-first.bin"]))
+write("snapshot", "empty-state", snapshot(EPOCH + 2, 3, CUT_MS + 60, [(1 << 63, 1 << 63, 3), (1, 2, 2)], ["frame-empty.bin"]))
+write("snapshot", "chunks", snapshot(EPOCH + 1, 4, CUT_MS + 80, [(5, 1, 1), (6, 300, 4)], ["frame-chunk-%d.bin" % n for n in range(4)]))

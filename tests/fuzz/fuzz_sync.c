@@ -6,8 +6,8 @@
 #include "../support/build.h"
 #include "fuzz.h"
 
+#include <edge/src/sync.h>
 #include <messages/messages.h>
-#include <sync.h>
 #include <tallycast/memory.h>
 
 enum { MEMORY = 32 << 20, EVENTS = 200, SERVERS = 2, EARLY_BYTES = 64 << 10 };
