@@ -59,6 +59,18 @@ static bool on_bytes(void *argument, struct tally_bytes bytes)
     return !f->stopped;
 }
 
+// A server that has counted nothing yet has no whole state to send: no fault. An edge without one has not heard of it.
+static bool is_empty_server(const char *base)
+{
+    json_t *json = NULL;
+    bool empty = cli_http_json(base, "/v1/version", tally_bytes(NULL, 0), &json) == CLI_DONE &&
+                 json_integer_value(json_object_get(json, "version")) == 0 &&
+                 json_is_string(json_object_get(json, "state")) &&
+                 strcmp(json_string_value(json_object_get(json, "state")), "live") == 0;
+    json_decref(json);
+    return empty;
+}
+
 int cli_snapshot_fetch(const char *base, cli_frame_sink *sink, void *ctx)
 {
     struct fetching f = {
@@ -72,6 +84,8 @@ int cli_snapshot_fetch(const char *base, cli_frame_sink *sink, void *ctx)
     } else if (request.failed) {
         cli_complain("cannot fetch from %s: %s", base, request.error);
         code = CLI_UNREACHABLE;
+    } else if (request.status == 503 && is_empty_server(base)) {
+        code = CLI_DONE;
     } else if (request.status != 200) {
         cli_complain("%s refused: %.*s (HTTP status %d)", base, (int)request.answer.size,
                      request.answer.size ? (const char *)request.answer.data : "", request.status);

@@ -22,7 +22,7 @@ class Install(harness.Case):
                      "lib/systemd/system/tallycast-server.service", "lib/systemd/system/tallycast-edge@.service",
                      "share/doc/tallycast/examples/server.yaml", "share/doc/tallycast/examples/edge.yaml"):
             self.assertTrue((self.prefix / path).exists(), path)
-        modules = {path.name for path in self.prefix.glob("lib/**/tallycast/*.wasm")}
+        modules = {path.name for path in self.prefix.glob("share/tallycast/*.wasm")}
         if list((BIN.parent).rglob("tallycast-shared.wasm")):
             self.assertLessEqual({"tallycast.wasm", "tallycast-shared.wasm"}, modules)
         for name in ("tallycast", "tallycast-server", "tallycast-edge"):

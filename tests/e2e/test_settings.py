@@ -93,7 +93,7 @@ class Settings(harness.Case):
         ]
         for program, words, word in cases:
             with self.subTest(words=words):
-                done = run(program, *words, "--data", str(self.work / "data"), code=2)
+                done = run(program, "--data", str(self.work / "data"), *words, code=2)
                 self.assertIn(word, done.stderr)
                 self.assertFalse((self.work / "data").exists(), "nothing was touched")
 

@@ -34,7 +34,7 @@ static enum tally_status copy_answer(struct tally_bytes message, struct tally_wr
     struct tally_answer answer;
     enum tally_status status = tally_answer_decode(&memory.alloc, message, &answer);
     if (status) return status;
-    for (size_t i = 0; i < answer.values_count; i++) FUZZ_CHECK(answer.found[i] <= 1);
+    for (size_t i = 0; i < answer.values_count; i++) FUZZ_CHECK(((const uint8_t *)answer.found)[i] <= 1);
     status = tally_answer_encode(&answer, out);
     tally_answer_free(&memory.alloc, &answer);
     return status;
