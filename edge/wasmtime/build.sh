@@ -43,14 +43,16 @@ if command -v flock >/dev/null 2>&1; then
 fi
 
 work=$(mktemp -d "$cache/wasmtime-build.XXXXXX") || die "cannot write to $cache"
+cargo=
 trap 'rm -rf "$work"' EXIT
-trap 'exit 1' HUP INT TERM
+trap '[ -z "$cargo" ] || kill "$cargo" 2>/dev/null; wait; exit 1' HUP INT TERM
 echo "wasmtime: building $version with $rust (about two minutes, once)" >&2
-# Cargo would take what stands in the environment for other builds.
+# Cargo would take what stands in the environment for other builds. In the background, so that a signal ends it.
 env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS -u CARGO_BUILD_TARGET \
     CARGO_TARGET_DIR="$work/target" TALLY_WASMTIME_INCLUDE_FILE="$work/include-folder" \
-    cargo build --release --locked --manifest-path "$here/capi/Cargo.toml" >"$work/log" 2>&1 ||
-    { tail -n 20 "$work/log" >&2; die "cargo could not build it"; }
+    cargo build --release --locked --manifest-path "$here/capi/Cargo.toml" >"$work/log" 2>&1 9>&- &
+cargo=$!
+wait "$cargo" || { tail -n 20 "$work/log" >&2; die "cargo could not build it"; }
 
 mkdir -p "$work/out/lib"
 mv "$work/target/release/libtallycast_wasmtime.a" "$work/out/lib/"
