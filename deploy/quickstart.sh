@@ -89,7 +89,8 @@ fail() {
 start() {
     local name=$1
     shift
-    "$@" </dev/null >"$work/$name.log" 2>&1 &
+    : >"$work/$name.log"
+    "$@" </dev/null >>"$work/$name.log" 2>&1 &
     local pid=$! tries
     children+=("$pid")
     for ((tries = 0; tries < 300; tries++)); do
