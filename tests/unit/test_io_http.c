@@ -257,6 +257,7 @@ static void test_ports(void **state)
     struct tally_reason reason;
     struct tally_http *http = NULL;
     struct tally_http_source source;
+    struct tally_reads_native *reads;
     char listen_at[32];
     (void)state;
     // Several threads share the port, but a second server does not get it.
@@ -264,12 +265,13 @@ static void test_ports(void **state)
     for (unsigned i = 0; i < 20; i++) expect(get(&world, "/healthz"), 200, NULL);
     (void)snprintf(listen_at, sizeof listen_at, "127.0.0.1:%d", world.port);
     world_init(&other, 0, (struct tally_http_options){0});
-    assert_int_equal(tally_reads_native_create(other.mirror, &other, &other.reads, &source), TALLY_OK);
+    assert_int_equal(tally_reads_native_create(other.mirror, &other, &reads, &source), TALLY_OK);
     for (unsigned threads = 1; threads <= 2; threads++) {
         struct tally_http_options options = {.listen = listen_at, .threads = threads};
         assert_int_equal(tally_http_start(&options, &source, &http, &reason), TALLY_IN_USE);
         assert_non_null(strstr(reason.text, listen_at));
     }
+    tally_reads_native_destroy(&reads);
     static const char *const wrong[] = {"", "127.0.0.1", "127.0.0.1:", ":x", "127.0.0.1:65536", "::1:80", "[::1:80"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_int_equal(tally_http_check("http", wrong[i], &reason), TALLY_INVALID);
