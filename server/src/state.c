@@ -221,7 +221,7 @@ static enum tally_status load_table(struct tally_state *state, struct tally_tabl
 }
 
 static enum tally_status load_header(struct tally_state *state, const struct tally_frame_header *header,
-                                     const struct tally_state_cursor *cursor)
+                                     struct tally_state_cursor *cursor)
 {
     if (!tally_bytes_equal(header->dataset, tally_state_dataset(state))) return TALLY_WRONG_DATASET;
     if (header->from != 0 || header->chunk != cursor->chunk || cursor->done) return TALLY_GAP;
@@ -231,8 +231,12 @@ static enum tally_status load_header(struct tally_state *state, const struct tal
         state->version = header->to;
         state->seed = header->seed;
         state->time_ms = header->cut_ms;
+        cursor->digest = header->digest;
+        cursor->rows = header->rows;
         return TALLY_OK;
     }
+    // As a mirror sees it: all chunks say the same of the whole.
+    if (cursor->rows != header->rows || !tally_digest_equal(cursor->digest, header->digest)) return TALLY_GAP;
     if (state->epoch != header->epoch || state->version != header->to || state->time_ms != header->cut_ms)
         return TALLY_GAP;
     return state->seed.k0 == header->seed.k0 && state->seed.k1 == header->seed.k1 ? TALLY_OK : TALLY_GAP;

@@ -147,6 +147,8 @@ TALLY_CHECKED enum tally_status tally_state_apply(struct tally_state *state, str
 struct tally_state_cursor {
     uint32_t table, id, chunk;
     bool done;
+    struct tally_digest digest;  // when loading: what the first chunk said
+    uint64_t rows;
 };
 
 // Appends the next chunk of the whole state as a sealed frame of at most TALLY_CHUNK_BYTES_MAX; begin with {0}, go on until `done`. The state
