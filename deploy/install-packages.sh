@@ -32,7 +32,9 @@ is_installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" 
 
 missing=
 for package in $(cat $lists | sed 's/#.*//'); do
-    is_installed "$package" || missing="$missing $package"
+    # "package|command": the command will do, wherever it came from.
+    case $package in *"|"*) command -v "${package#*|}" >/dev/null 2>&1 && continue ;; esac
+    is_installed "${package%|*}" || missing="$missing ${package%|*}"
 done
 
 rust_is_there() {

@@ -5,7 +5,8 @@
 
 #define LISTENERS_MAX 16u
 
-// The counters of a listener that mean "a peer did not get through".
+// The counters of a listener that mean "a peer did not get through". Its counter "other" is not among them: it also counts every
+// connection that a peer closed in good order.
 static const struct {
     const char *stat, *reason;
 } counters[] = {
@@ -13,7 +14,6 @@ static const struct {
     {"proto", "wrong protocol"},
     {"timeout", "handshake timed out"},
     {"reject", "refused"},
-    {"other", "handshake failed or connection lost"},
 };
 
 #define COUNTERS (sizeof counters / sizeof *counters)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """tls+tcp on every NNG endpoint: data flows with the right certificates; a peer without one is refused, and the log says so."""
+import re
 import subprocess
 
 import harness
@@ -56,6 +57,8 @@ class Tls(harness.Case):
                 done = self.cli(*self.count_words(server, **tls), input=b"files\tforged\n", code=3)
                 self.assertIn(b"not acknowledged", done.stderr)
                 wait_until(lambda: server.log().count("event=peer_refused") > before, "the refusal is logged", 20)
+        reasons = set(re.findall(r'event=peer_refused .*reason="([^"]*)"', server.log()))
+        self.assertEqual(reasons, {"no valid certificate"}, "and who closed in good order is not told as refused")
         stranger = self.edge("stranger", server, **self.ca).start(wait=False)
         self.assertEqual(server.version()["keys"], sum(len(keys) for keys in recount(lines).values()))
         wait_until(lambda: stranger.has_logged("event=listening") or stranger.process.poll() is not None, "it runs")
