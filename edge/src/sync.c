@@ -118,8 +118,7 @@ void sync_learned(struct tally_sync *sync, uint32_t server, uint64_t epoch, uint
     known->version = version;
 }
 
-// ---------------------------------------------------------------------------------------------------- the
-// mirror
+// ---------------------------------------------------------------------------------------------------- the mirror
 
 static void refresh_held(struct tally_sync *sync) { sync->ops->held(sync->ctx, &sync->held); }
 
@@ -173,8 +172,7 @@ enum tally_status sync_apply(struct tally_sync *sync, uint32_t server, struct ta
     return status;
 }
 
-// ----------------------------------------------------------------------------------------------------
-// published messages
+// ---------------------------------------------------------------------------------------------------- published messages
 
 static void take_heartbeat(struct tally_sync *sync, uint32_t server, struct tally_bytes sealed)
 {
@@ -211,8 +209,7 @@ static void take_frame(struct tally_sync *sync, uint32_t server, struct tally_by
     struct tally_frame_reader reader;
     enum tally_status status = tally_frame_open(sealed, &reader);
     const struct tally_frame_header *header = &reader.header;
-    if (status == TALLY_OK && !tally_bytes_equal(header->dataset, sync->options.dataset))
-        status = TALLY_WRONG_DATASET;
+    if (status == TALLY_OK && !tally_bytes_equal(header->dataset, sync->options.dataset)) status = TALLY_WRONG_DATASET;
     if (status != TALLY_OK) {
         sync_refused(sync, server, status);
         return;
@@ -241,14 +238,13 @@ static void take_frame(struct tally_sync *sync, uint32_t server, struct tally_by
     status = sync_apply(sync, server, sealed, header->from != 0);
     if (status == TALLY_NO_MEMORY || status == TALLY_STALLED || status == TALLY_FULL) {
         // What is short now will still be in a moment.
-        uint64_t at_ms = sync->now.monotonic_ms + sync_backoff(sync, sync->options.retry_ms_min,
-                                                               sync->options.retry_ms_max, sync->failures);
+        uint64_t at_ms = sync->now.monotonic_ms +
+                         sync_backoff(sync, sync->options.retry_ms_min, sync->options.retry_ms_max, sync->failures);
         if (sync->ask_at_ms < at_ms) sync->ask_at_ms = at_ms;
     }
 }
 
-void tally_sync_message(struct tally_sync *sync, struct tally_sync_now now, uint32_t server,
-                        struct tally_bytes message)
+void tally_sync_message(struct tally_sync *sync, struct tally_sync_now now, uint32_t server, struct tally_bytes message)
 {
     assert(server < sync->options.servers);
     enter(sync, now);
@@ -257,8 +253,7 @@ void tally_sync_message(struct tally_sync *sync, struct tally_sync_now now, uint
     struct tally_bytes dataset, sealed;
     enum tally_published_what what;
     enum tally_status status = tally_published_open(message, &dataset, &what, &sealed);
-    if (status == TALLY_OK && !tally_bytes_equal(dataset, sync->options.dataset))
-        status = TALLY_WRONG_DATASET;
+    if (status == TALLY_OK && !tally_bytes_equal(dataset, sync->options.dataset)) status = TALLY_WRONG_DATASET;
     if (status != TALLY_OK)
         sync_refused(sync, server, status);
     else if (what == TALLY_PUBLISHED_HEARTBEAT)
@@ -268,8 +263,7 @@ void tally_sync_message(struct tally_sync *sync, struct tally_sync_now now, uint
     leave(sync);
 }
 
-// ---------------------------------------------------------------------------------------------------- other
-// inputs
+// ---------------------------------------------------------------------------------------------------- other inputs
 
 void tally_sync_boot_begin(struct tally_sync *sync, struct tally_sync_now now)
 {
@@ -278,8 +272,7 @@ void tally_sync_boot_begin(struct tally_sync *sync, struct tally_sync_now now)
     leave(sync);
 }
 
-enum tally_status tally_sync_boot_message(struct tally_sync *sync, struct tally_sync_now now,
-                                          struct tally_bytes frame)
+enum tally_status tally_sync_boot_message(struct tally_sync *sync, struct tally_sync_now now, struct tally_bytes frame)
 {
     assert(sync->booting);
     enter(sync, now);
@@ -341,8 +334,8 @@ void tally_sync_answer(struct tally_sync *sync, struct tally_sync_now now, uint3
     leave(sync);
 }
 
-void tally_sync_answer_failed(struct tally_sync *sync, struct tally_sync_now now, uint32_t server,
-                              uint64_t request, enum tally_status status)
+void tally_sync_answer_failed(struct tally_sync *sync, struct tally_sync_now now, uint32_t server, uint64_t request,
+                              enum tally_status status)
 {
     enter(sync, now);
     if (awaited(sync, server, request)) catch_up_fail(sync, status, (struct tally_bytes){0});
@@ -359,11 +352,9 @@ void tally_sync_tick(struct tally_sync *sync, struct tally_sync_now now)
     leave(sync);
 }
 
-// ---------------------------------------------------------------------------------------------------- what
-// is known
+// ---------------------------------------------------------------------------------------------------- what is known
 
-void tally_sync_info(const struct tally_sync *sync, struct tally_sync_now now,
-                     struct tally_sync_info *out_info)
+void tally_sync_info(const struct tally_sync *sync, struct tally_sync_now now, struct tally_sync_info *out_info)
 {
     uint64_t newest = sync->held.version;
     for (uint32_t i = 0; i < sync->options.servers; i++) {
@@ -377,8 +368,7 @@ void tally_sync_info(const struct tally_sync *sync, struct tally_sync_now now,
                                          .age_ms = age_ms(sync, now)};
 }
 
-void tally_sync_server_info(const struct tally_sync *sync, uint32_t server,
-                            struct tally_sync_server_info *out_info)
+void tally_sync_server_info(const struct tally_sync *sync, uint32_t server, struct tally_sync_server_info *out_info)
 {
     assert(server < sync->options.servers);
     const struct server *known = &sync->servers[server];
@@ -408,16 +398,15 @@ static void set_defaults(struct tally_sync_options *options)
     default64(&options->log_ms, 10000);
 }
 
-enum tally_status tally_sync_create(const struct tally_sync_options *options,
-                                    const struct tally_sync_ops *ops, void *ctx,
-                                    const struct tally_alloc *alloc, struct tally_sync **out_sync)
+enum tally_status tally_sync_create(const struct tally_sync_options *options, const struct tally_sync_ops *ops,
+                                    void *ctx, const struct tally_alloc *alloc, struct tally_sync **out_sync)
 {
     if (!tally_name_valid(options->dataset) || !options->servers || options->servers > TALLY_SYNC_SERVERS_MAX)
         return TALLY_INVALID;
     struct tally_sync *sync = tally_alloc_resize(alloc, NULL, sizeof *sync);
     if (!sync) return TALLY_NO_MEMORY;
-    *sync = (struct tally_sync){
-        .options = *options, .ops = ops, .ctx = ctx, .alloc = *alloc, .random = options->random};
+    *sync =
+        (struct tally_sync){.options = *options, .ops = ops, .ctx = ctx, .alloc = *alloc, .random = options->random};
     set_defaults(&sync->options);
     sync->early = tally_alloc_resize(alloc, NULL, sync->options.early_frames_max * sizeof *sync->early);
     if (!sync->early) {

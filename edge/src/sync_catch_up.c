@@ -57,9 +57,8 @@ static void send_request(struct tally_sync *sync, uint32_t server)
     if (sync->asked_whole) {
         // The next one only after a while, whatever becomes of this one; see sync_apply for what ends the
         // series.
-        sync->repair_at_ms =
-            sync->now.monotonic_ms +
-            sync_backoff(sync, sync->options.repair_ms_min, sync->options.repair_ms_max, sync->repairs);
+        sync->repair_at_ms = sync->now.monotonic_ms + sync_backoff(sync, sync->options.repair_ms_min,
+                                                                   sync->options.repair_ms_max, sync->repairs);
         if (sync->repairs < 32) sync->repairs++;
         sync->stats.repairs++;
     }
@@ -103,8 +102,8 @@ static void rest(struct tally_sync *sync)
 {
     sync->asking = false;
     sync->servers[sync->asked].check = false; // it had its chance; what it publishes will tell
-    sync->ask_at_ms = sync->now.monotonic_ms + sync_backoff(sync, sync->options.retry_ms_min,
-                                                            sync->options.retry_ms_max, sync->failures);
+    sync->ask_at_ms = sync->now.monotonic_ms +
+                      sync_backoff(sync, sync->options.retry_ms_min, sync->options.retry_ms_max, sync->failures);
     if (sync->failures < 32) sync->failures++;
     sync->turn = (sync->asked + 1) % sync->options.servers;
     if (sync->staging && sync->failures >= STAGING_FAILURES_MAX) catch_up_abandon(sync);
@@ -127,9 +126,8 @@ void catch_up_fail(struct tally_sync *sync, enum tally_status status, struct tal
     rest(sync);
     // A server that did not answer has not told where it stands.
     sync->servers[server].check = check && sync->servers[server].connected;
-    sync_emit(sync,
-              &(struct tally_sync_event){
-                  .kind = TALLY_SYNC_EVENT_REQUEST_FAILED, .server = server, .status = status, .text = text});
+    sync_emit(sync, &(struct tally_sync_event){
+                        .kind = TALLY_SYNC_EVENT_REQUEST_FAILED, .server = server, .status = status, .text = text});
 }
 
 static void take_frame(struct tally_sync *sync, const struct tally_answer *answer)

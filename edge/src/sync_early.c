@@ -44,10 +44,9 @@ void early_hold(struct tally_sync *sync, uint32_t server, const struct tally_fra
     }
     if (!sync->early_count) {
         sync->stats.gaps++;
-        sync_emit(sync, &(struct tally_sync_event){.kind = TALLY_SYNC_EVENT_GAP,
-                                                   .server = server,
-                                                   .epoch = header->epoch,
-                                                   .version = header->to});
+        sync_emit(sync,
+                  &(struct tally_sync_event){
+                      .kind = TALLY_SYNC_EVENT_GAP, .server = server, .epoch = header->epoch, .version = header->to});
     }
     // The lowest are given up first: an answer to a catch-up runs to the newest version, so the highest are
     // the ones that will still be of use after it.

@@ -26,7 +26,7 @@ struct early_frame {
 
 struct server {
     bool connected;
-    bool check; // it came up since it was last heard: something may have been missed, so ask once
+    bool check;              // it came up since it was last heard: something may have been missed, so ask once
     uint64_t epoch, version; // newest it said it has since it came up
     uint32_t below;          // messages in a row that named less than that
 };
@@ -98,8 +98,7 @@ enum tally_status sync_apply(struct tally_sync *sync, uint32_t server, struct ta
 bool sync_ahead(const struct tally_sync *sync, const struct server *server);
 uint64_t sync_backoff(struct tally_sync *sync, uint64_t min_ms, uint64_t max_ms, uint32_t exponent);
 
-// ----------------------------------------------------------------------------------------------------
-// sync_early.c
+// ---------------------------------------------------------------------------------------------------- sync_early.c
 
 // Takes a copy of the frame, unless it is there or too large; makes room by giving up the lowest.
 void early_hold(struct tally_sync *sync, uint32_t server, const struct tally_frame_header *header,
@@ -108,8 +107,7 @@ void early_hold(struct tally_sync *sync, uint32_t server, const struct tally_fra
 void early_drain(struct tally_sync *sync);
 void early_clear(struct tally_sync *sync);
 
-// ----------------------------------------------------------------------------------------------------
-// sync_catch_up.c
+// ---------------------------------------------------------------------------------------------------- sync_catch_up.c
 
 // Sends a request when one is wanted, allowed and possible.
 void catch_up_advance(struct tally_sync *sync);

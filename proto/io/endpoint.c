@@ -88,8 +88,7 @@ enum tally_status tally_endpoint_check(const char *setting, const char *url, con
     return TALLY_OK;
 }
 
-// ----------------------------------------------------------------------------------------------------
-// listening
+// ---------------------------------------------------------------------------------------------------- listening
 
 static enum tally_status failed_at(const char *setting, const char *url, int failed, struct tally_reason *reason)
 {
@@ -146,8 +145,7 @@ enum tally_status tally_endpoint_listen(nng_socket socket, const char *setting, 
     return TALLY_OK;
 }
 
-// ----------------------------------------------------------------------------------------------------
-// dialing
+// ---------------------------------------------------------------------------------------------------- dialing
 
 // HOST of a checked URL, without brackets.
 static const char *url_host(const char *url, char out_host[TALLY_URL_BYTES_MAX])

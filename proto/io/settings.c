@@ -40,8 +40,7 @@ struct kept {
     const char *config;
 };
 
-// ---------------------------------------------------------------------------------------------------- one
-// value
+// ---------------------------------------------------------------------------------------------------- one value
 
 static bool number_parse(const char *text, const char *unit, uint64_t *out_number)
 {
@@ -147,8 +146,7 @@ static bool setting_find(const struct tally_settings_spec *spec, const char *nam
     return false;
 }
 
-// ---------------------------------------------------------------------------------------------------- the
-// three sources
+// ---------------------------------------------------------------------------------------------------- the three sources
 
 static enum tally_status defaults_take(struct load *load)
 {

@@ -71,12 +71,10 @@ static struct tally_bytes bytes_of(ProtobufCBinaryData data) { return tally_byte
 
 static struct tally_whole_cursor cursor_of(const Tallycast__V1__Cursor *cursor)
 {
-    return (struct tally_whole_cursor){cursor->epoch, cursor->version, cursor->chunk, cursor->table,
-                                       cursor->id};
+    return (struct tally_whole_cursor){cursor->epoch, cursor->version, cursor->chunk, cursor->table, cursor->id};
 }
 
-// ----------------------------------------------------------------------------------------------------
-// Request
+// ---------------------------------------------------------------------------------------------------- Request
 
 static enum tally_status query_take(const struct tally_alloc *alloc, const Tallycast__V1__Query *from,
                                     struct tally_request *request)
@@ -214,8 +212,7 @@ void tally_answer_free(const struct tally_alloc *alloc, struct tally_answer *ans
     release(alloc, &answer->owned);
 }
 
-// ----------------------------------------------------------------------------------------------------
-// Heartbeat
+// ---------------------------------------------------------------------------------------------------- Heartbeat
 
 enum tally_status tally_heartbeat_decode(const struct tally_alloc *alloc, struct tally_bytes message,
                                          struct tally_heartbeat *out_heartbeat)

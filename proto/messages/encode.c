@@ -38,8 +38,7 @@ static enum tally_status sealed(struct tally_writer *out, size_t start)
     return out->failed ? TALLY_NO_MEMORY : TALLY_OK;
 }
 
-// ----------------------------------------------------------------------------------------------------
-// Request
+// ---------------------------------------------------------------------------------------------------- Request
 
 enum tally_status tally_hello_encode(const struct tally_hello *hello, struct tally_writer *out)
 {
@@ -107,14 +106,12 @@ enum tally_status tally_answer_encode(const struct tally_answer *answer, struct 
         }
         tally_write_varint(out, 10u << 3 | TALLY_WIRE_BYTES);
         tally_write_varint(out, values_size);
-        for (size_t i = 0; i < answer->values_count; i++)
-            tally_write_varint(out, tally_zigzag(answer->values[i]));
+        for (size_t i = 0; i < answer->values_count; i++) tally_write_varint(out, tally_zigzag(answer->values[i]));
     }
     return sealed(out, start);
 }
 
-// ----------------------------------------------------------------------------------------------------
-// Heartbeat
+// ---------------------------------------------------------------------------------------------------- Heartbeat
 
 enum tally_status tally_heartbeat_encode(const struct tally_heartbeat *heartbeat, struct tally_writer *out)
 {
@@ -132,8 +129,7 @@ enum tally_status tally_heartbeat_encode(const struct tally_heartbeat *heartbeat
 // ---------------------------------------------------------------------------------------------------- what
 // PUB sends
 
-void tally_published_begin(struct tally_writer *writer, struct tally_bytes dataset,
-                           enum tally_published_what what)
+void tally_published_begin(struct tally_writer *writer, struct tally_bytes dataset, enum tally_published_what what)
 {
     const uint8_t tail[2] = {0, (uint8_t)what};
     tally_write_raw(writer, dataset.data, dataset.size);

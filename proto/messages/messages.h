@@ -16,8 +16,7 @@
 #include <tallycast/limits.h>
 #include <tallycast/wire.h>
 
-// ---------------------------------------------------------------------------------------------------- a
-// growable writer
+// ---------------------------------------------------------------------------------------------------- a growable writer
 
 // An empty writer that doubles its memory through `alloc`, which must outlive it. Free it with
 // tally_writer_free; `size` may be set back to 0 to use the memory again.
@@ -26,8 +25,7 @@ struct tally_writer tally_writer_growable(const struct tally_alloc *alloc);
 // Frees the memory and leaves an empty growable writer with `failed` cleared.
 void tally_writer_free(struct tally_writer *writer);
 
-// ----------------------------------------------------------------------------------------------------
-// Request
+// ---------------------------------------------------------------------------------------------------- Request
 
 // The numbers are those of the oneof in Request.
 enum tally_request_what {
@@ -75,16 +73,14 @@ struct tally_request {
 // allocated. Names are validated, keys are 1 to TALLY_KEY_BYTES_MAX bytes. TALLY_OK (also with
 // TALLY_REQUEST_NOTHING), TALLY_MALFORMED, TALLY_CORRUPT, TALLY_LIMIT, TALLY_NO_MEMORY. On failure there is
 // nothing to free.
-TALLY_CHECKED enum tally_status tally_request_decode(const struct tally_alloc *alloc,
-                                                     struct tally_bytes message,
+TALLY_CHECKED enum tally_status tally_request_decode(const struct tally_alloc *alloc, struct tally_bytes message,
                                                      struct tally_request *out_request);
 void tally_request_free(const struct tally_alloc *alloc, struct tally_request *request);
 
 // Appends a sealed Request to `out`. The seal covers what is appended. TALLY_NO_MEMORY when the writer
 // failed.
 TALLY_CHECKED enum tally_status tally_hello_encode(const struct tally_hello *hello, struct tally_writer *out);
-TALLY_CHECKED enum tally_status tally_catch_up_encode(const struct tally_catch_up *catch_up,
-                                                      struct tally_writer *out);
+TALLY_CHECKED enum tally_status tally_catch_up_encode(const struct tally_catch_up *catch_up, struct tally_writer *out);
 TALLY_CHECKED enum tally_status tally_query_encode(const struct tally_query *query, struct tally_writer *out);
 
 // ---------------------------------------------------------------------------------------------------- Answer
@@ -105,15 +101,12 @@ struct tally_answer {
 };
 
 // The seal is required. Errors as tally_request_decode.
-TALLY_CHECKED enum tally_status tally_answer_decode(const struct tally_alloc *alloc,
-                                                    struct tally_bytes message,
+TALLY_CHECKED enum tally_status tally_answer_decode(const struct tally_alloc *alloc, struct tally_bytes message,
                                                     struct tally_answer *out_answer);
 void tally_answer_free(const struct tally_alloc *alloc, struct tally_answer *answer);
-TALLY_CHECKED enum tally_status tally_answer_encode(const struct tally_answer *answer,
-                                                    struct tally_writer *out);
+TALLY_CHECKED enum tally_status tally_answer_encode(const struct tally_answer *answer, struct tally_writer *out);
 
-// ----------------------------------------------------------------------------------------------------
-// Heartbeat
+// ---------------------------------------------------------------------------------------------------- Heartbeat
 
 struct tally_heartbeat {
     struct tally_bytes dataset;
@@ -124,8 +117,7 @@ struct tally_heartbeat {
 };
 
 // The seal is required. Errors as tally_request_decode.
-TALLY_CHECKED enum tally_status tally_heartbeat_decode(const struct tally_alloc *alloc,
-                                                       struct tally_bytes message,
+TALLY_CHECKED enum tally_status tally_heartbeat_decode(const struct tally_alloc *alloc, struct tally_bytes message,
                                                        struct tally_heartbeat *out_heartbeat);
 void tally_heartbeat_free(const struct tally_alloc *alloc, struct tally_heartbeat *heartbeat);
 TALLY_CHECKED enum tally_status tally_heartbeat_encode(const struct tally_heartbeat *heartbeat,
@@ -138,12 +130,10 @@ enum tally_published_what { TALLY_PUBLISHED_FRAME = 'F', TALLY_PUBLISHED_HEARTBE
 
 // dataset name, 0x00, 'F' or 'H': what precedes the sealed message. The first two are the topic to subscribe
 // to.
-void tally_published_begin(struct tally_writer *writer, struct tally_bytes dataset,
-                           enum tally_published_what what);
+void tally_published_begin(struct tally_writer *writer, struct tally_bytes dataset, enum tally_published_what what);
 
 // Takes a published message apart; all borrowed. TALLY_MALFORMED.
-TALLY_CHECKED enum tally_status tally_published_open(struct tally_bytes message,
-                                                     struct tally_bytes *out_dataset,
+TALLY_CHECKED enum tally_status tally_published_open(struct tally_bytes message, struct tally_bytes *out_dataset,
                                                      enum tally_published_what *out_what,
                                                      struct tally_bytes *out_sealed);
 

@@ -32,8 +32,10 @@ static enum tally_status entries_check(struct tally_bytes message, uint64_t *ent
         } else {
             if (field.bytes.size > TALLY_KEY_BYTES_MAX) return TALLY_LIMIT;
             if (!key_valid(field.bytes)) return TALLY_MALFORMED;
-            if (field.number == ENTRIES_KEYS) keys++;
-            else removed++;
+            if (field.number == ENTRIES_KEYS)
+                keys++;
+            else
+                removed++;
         }
     }
     if (status != TALLY_NOT_FOUND) return status;
@@ -141,7 +143,7 @@ enum tally_status tally_request_batch(struct tally_bytes request, struct tally_b
     if (status != TALLY_NOT_FOUND) return status;
     if (sealed && (status = tally_unseal(request, &ignored))) return status;
     if (!found) return TALLY_NOT_FOUND;
-    if (other) return TALLY_MALFORMED;  // a Request is one of its kinds
+    if (other) return TALLY_MALFORMED; // a Request is one of its kinds
     *out_batch = batch;
     return TALLY_OK;
 }
@@ -175,7 +177,8 @@ void tally_batch_add(struct tally_batch_writer *writer, struct tally_bytes key, 
 
 static void write_amounts(struct tally_batch_writer *writer)
 {
-    if (writer->amounts.size) tally_write_bytes(&writer->entries, ENTRIES_AMOUNTS, tally_writer_bytes(&writer->amounts));
+    if (writer->amounts.size)
+        tally_write_bytes(&writer->entries, ENTRIES_AMOUNTS, tally_writer_bytes(&writer->amounts));
     writer->amounts.size = 0;
 }
 

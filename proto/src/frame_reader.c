@@ -12,13 +12,26 @@ static bool first_time(uint32_t *seen, uint32_t number)
 }
 
 enum header_field {
-    F_DATASET = 1, F_EPOCH, F_FROM, F_TO, F_CUT_MS, F_DIGEST, F_ROWS, F_SEED, F_CHUNK, F_MORE, F_TABLES,
+    F_DATASET = 1,
+    F_EPOCH,
+    F_FROM,
+    F_TO,
+    F_CUT_MS,
+    F_DIGEST,
+    F_ROWS,
+    F_SEED,
+    F_CHUNK,
+    F_MORE,
+    F_TABLES,
 };
 
 static enum tally_wire_type header_type(uint32_t number)
 {
     switch (number) {
-    case F_DATASET: case F_DIGEST: case F_SEED: case F_TABLES: return TALLY_WIRE_BYTES;
+    case F_DATASET:
+    case F_DIGEST:
+    case F_SEED:
+    case F_TABLES: return TALLY_WIRE_BYTES;
     case F_EPOCH: return TALLY_WIRE_FIXED64;
     default: return TALLY_WIRE_VARINT;
     }
@@ -64,7 +77,7 @@ enum tally_status tally_frame_open(struct tally_bytes message, struct tally_fram
     uint32_t seen = 0;
     uint32_t tables = 0;
     while ((status = tally_wire_next(&wire, &field)) == TALLY_OK) {
-        if (field.number > F_TABLES) continue;  // a newer version's: skipped, and may repeat
+        if (field.number > F_TABLES) continue; // a newer version's: skipped, and may repeat
         if (field.type != header_type(field.number)) return TALLY_MALFORMED;
         if (field.number == F_TABLES) {
             if (++tables > TALLY_TABLES_MAX) return TALLY_LIMIT;
@@ -88,7 +101,17 @@ enum tally_status tally_frame_open(struct tally_bytes message, struct tally_fram
 }
 
 enum table_field {
-    T_TABLE = 1, T_NAME, T_KIND, T_CODING, T_REMOVED, T_CHANGED, T_DIFFERENCES, T_ADDED, T_KEY_SIZES, T_KEYS, T_VALUES,
+    T_TABLE = 1,
+    T_NAME,
+    T_KIND,
+    T_CODING,
+    T_REMOVED,
+    T_CHANGED,
+    T_DIFFERENCES,
+    T_ADDED,
+    T_KEY_SIZES,
+    T_KEYS,
+    T_VALUES,
 };
 
 static enum tally_status table_field(struct tally_table_reader *table, const struct tally_wire_field *field)
@@ -126,14 +149,19 @@ static enum tally_status table_open(struct tally_bytes message, struct tally_tab
 {
     // Columns that are absent are empty, at a place that is not null.
     struct tally_wire none = {message.data, message.data};
-    struct tally_table_reader table = {.removed = none, .changed = none, .differences = none, .added = none,
-                                       .key_sizes = none, .values = none, .keys = none};
+    struct tally_table_reader table = {.removed = none,
+                                       .changed = none,
+                                       .differences = none,
+                                       .added = none,
+                                       .key_sizes = none,
+                                       .values = none,
+                                       .keys = none};
     struct tally_wire wire = tally_wire(message);
     struct tally_wire_field field;
     enum tally_status status;
     uint32_t seen = 0;
     while ((status = tally_wire_next(&wire, &field)) == TALLY_OK) {
-        if (field.number > T_VALUES) continue;  // a newer version's: skipped, and may repeat
+        if (field.number > T_VALUES) continue; // a newer version's: skipped, and may repeat
         bool scalar = field.number == T_TABLE || field.number == T_KIND || field.number == T_CODING;
         if (field.type != (scalar ? TALLY_WIRE_VARINT : TALLY_WIRE_BYTES)) return TALLY_MALFORMED;
         if (!first_time(&seen, field.number)) return TALLY_MALFORMED;
@@ -168,7 +196,7 @@ static enum tally_status next_id(struct tally_wire *column, uint64_t *next, uint
 {
     uint64_t gap;
     if (tally_wire_done(column)) {
-        *next = 0;  // the next list starts anew
+        *next = 0; // the next list starts anew
         return TALLY_NOT_FOUND;
     }
     if (!tally_wire_varint(column, &gap)) return TALLY_MALFORMED;

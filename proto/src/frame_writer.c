@@ -46,10 +46,7 @@ static void write_id(struct tally_frame_writer *writer, enum tally_column column
     writer->next_id[column] = (uint64_t)id + 1;
 }
 
-void tally_frame_removed(struct tally_frame_writer *writer, uint32_t id)
-{
-    write_id(writer, TALLY_COLUMN_REMOVED, id);
-}
+void tally_frame_removed(struct tally_frame_writer *writer, uint32_t id) { write_id(writer, TALLY_COLUMN_REMOVED, id); }
 
 void tally_frame_changed(struct tally_frame_writer *writer, uint32_t id, int64_t difference)
 {

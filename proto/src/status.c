@@ -7,7 +7,7 @@
 const char *tally_status_str(enum tally_status status)
 {
     switch (status) {
-#define X(name, number, text)                                                                                  \
+#define X(name, number, text)                                                                                          \
     case TALLY_##name: return text;
         TALLY_STATUS_LIST(X)
 #undef X
@@ -42,9 +42,12 @@ bool tally_digest_parse(const char *text, struct tally_digest *out_digest)
     for (unsigned i = 0; i < 32; i++) {
         char c = text[i];
         unsigned digit;
-        if (c >= '0' && c <= '9') digit = (unsigned)(c - '0');
-        else if (c >= 'a' && c <= 'f') digit = (unsigned)(c - 'a') + 10;
-        else return false;
+        if (c >= '0' && c <= '9')
+            digit = (unsigned)(c - '0');
+        else if (c >= 'a' && c <= 'f')
+            digit = (unsigned)(c - 'a') + 10;
+        else
+            return false;
         half[i / 16] = half[i / 16] << 4 | digit;
     }
     if (text[32] != '\0') return false;

@@ -147,7 +147,7 @@ TALLY_CHECKED enum tally_status tally_state_apply(struct tally_state *state, str
 struct tally_state_cursor {
     uint32_t table, id, chunk;
     bool done;
-    struct tally_digest digest;  // when loading: what the first chunk said
+    struct tally_digest digest; // when loading: what the first chunk said
     uint64_t rows;
 };
 

@@ -8,7 +8,7 @@ static void draw_entries(struct sim *sim, struct sim_batch *batch)
 {
     const struct sim_config *config = &sim->config;
     struct test_random *random = &sim->random;
-    bool filling = config->keys == SIM_KEYS_MAX && sim->counters.keys_drawn < SIM_KEYS_MAX;  // first all keys come
+    bool filling = config->keys == SIM_KEYS_MAX && sim->counters.keys_drawn < SIM_KEYS_MAX; // first all keys come
     batch->entries = filling ? config->entries : (unsigned)test_random_between(random, 0, config->entries);
     for (unsigned i = 0; i < batch->entries; i++) {
         // Skewed: some keys often, most seldom.

@@ -157,6 +157,7 @@ static void on_publish(void *ctx, struct tally_bytes message)
     struct sim *sim = server->sim;
     if (doomed(server)) return;
     sim_truth_cut(sim);
+    sim_truth_published(sim, message);
     for (uint32_t e = 0; e < sim->config.edges; e++) {
         for (uint32_t l = 0; l < sim->config.links; l++) {
             const struct sim_edge *edge = &sim->edges[e];

@@ -111,6 +111,7 @@ struct sim_cell {
 
 struct sim_truth {
     struct tally_bytes *records; // of version 1, 2 ...; none is ever trimmed
+    uint64_t *frames;            // check of the frame published for each version, 0: none was
     size_t version, capacity;
     struct sim_cell cells[SIM_TABLES][SIM_KEYS_MAX];
     uint64_t rows;
@@ -211,13 +212,14 @@ struct sim_producer {
     X(versions)                                                                                                        \
     X(epochs)                                                                                                          \
     X(messages)                                                                                                        \
-    X(dropped) X(duplicated) X(corrupted) X(forged) X(replayed) X(partitions) X(server_crashes) X(server_dooms)        \
-        X(server_stops) X(server_restarts) X(recover_refused) X(disk_failures) X(losses) X(records_damaged)            \
-            X(foreign_records) X(tails_lost) X(snapshots) X(snapshots_refused) X(edge_crashes) X(edge_boots)           \
-                X(boot_messages) X(stores_damaged) X(stores_lost) X(stores_rewritten) X(clock_jumps) X(no_memory)      \
-                    X(batches) X(acks) X(repeats) X(holes) X(given_up) X(pushes) X(removals) X(frames_applied)         \
-                        X(deltas) X(wholes) X(chunks) X(restarts) X(repairs) X(early) X(refused) X(timeouts)           \
-                            X(stalled) X(pins) X(verified_rows) X(keys_drawn) X(virtual_ms) X(converge_ms_max)
+    X(dropped)                                                                                                         \
+    X(duplicated) X(corrupted) X(forged) X(replayed) X(partitions) X(server_crashes) X(server_dooms) X(server_stops)   \
+        X(server_restarts) X(recover_refused) X(disk_failures) X(losses) X(records_damaged) X(foreign_records)         \
+            X(tails_lost) X(snapshots) X(snapshots_refused) X(edge_crashes) X(edge_boots) X(boot_messages)             \
+                X(stores_damaged) X(stores_lost) X(stores_rewritten) X(clock_jumps) X(no_memory) X(batches) X(acks)    \
+                    X(repeats) X(holes) X(given_up) X(pushes) X(removals) X(frames_applied) X(deltas) X(wholes)        \
+                        X(chunks) X(restarts) X(repairs) X(early) X(refused) X(timeouts) X(stalled) X(pins)            \
+                            X(verified_rows) X(frames_replayed) X(keys_drawn) X(virtual_ms) X(converge_ms_max)
 
 struct sim_counters {
 #define X(name) uint64_t name;
@@ -300,6 +302,8 @@ void sim_truth_acked(struct sim *sim, struct sim_batch *batch);
 void sim_truth_append(struct sim *sim, uint64_t version, struct tally_bytes record);
 void sim_truth_lose(struct sim *sim, uint64_t version); // the log now ends there
 void sim_truth_cut(struct sim *sim);                    // the server's mirror holds a version: is it right?
+void sim_truth_published(struct sim *sim, struct tally_bytes message);
+void sim_truth_replay(struct sim *sim); // the log once more, by another server: the same frames
 const struct sim_cut *sim_truth_find(const struct sim *sim, uint64_t epoch, uint64_t version);
 // Digest of a view, reckoned from its rows; each is also read by its key.
 struct tally_digest sim_view_digest(struct sim *sim, const struct tally_view *view);

@@ -4,7 +4,7 @@
 // knows of a batch whether it left, whether it is in the log, and whether its producer was told so.
 #include "sim.h"
 
-#include <server/src/record.h>
+#include <server/src/state.h>
 
 void sim_key(const struct sim *sim, uint32_t key, char *out, size_t *out_bytes)
 {
@@ -152,8 +152,10 @@ void sim_truth_append(struct sim *sim, uint64_t version, struct tally_bytes reco
     if (truth->version == truth->capacity) {
         truth->capacity = truth->capacity ? truth->capacity * 2 : 64;
         truth->records = realloc(truth->records, truth->capacity * sizeof *truth->records);
-        if (!truth->records) abort();
+        truth->frames = realloc(truth->frames, truth->capacity * sizeof *truth->frames);
+        if (!truth->records || !truth->frames) abort();
     }
+    truth->frames[truth->version] = 0;
     truth->records[truth->version++] = tally_bytes(test_exact_copy(record.data, record.size), record.size);
     apply_record(sim, record, version);
     sim->counters.versions++;
@@ -248,6 +250,54 @@ void sim_truth_cut(struct sim *sim)
     }
 }
 
+// ------------------------------------------------------------------------------------ frames
+
+static uint64_t check_of(struct tally_bytes frame) { return tally_load64(frame.data + frame.size - 8); }
+
+void sim_truth_published(struct sim *sim, struct tally_bytes message)
+{
+    struct tally_bytes dataset, sealed;
+    struct tally_frame_reader reader;
+    enum tally_published_what what;
+    SIM_CHECK(sim, tally_published_open(message, &dataset, &what, &sealed) == TALLY_OK);
+    if (what != TALLY_PUBLISHED_FRAME) return;
+    SIM_CHECK(sim, tally_frame_open(sealed, &reader) == TALLY_OK);
+    bool chunks = reader.header.chunk || reader.header.more || (reader.header.from == 0 && reader.header.to != 1);
+    if (!chunks) sim->truth.frames[reader.header.to - 1] = check_of(sealed);
+}
+
+// Everything behind the log is a function of the log alone: a server that reads it later gives the same frames, byte for byte.
+void sim_truth_replay(struct sim *sim)
+{
+    const struct sim_truth *truth = &sim->truth;
+    const struct sim_server *server = &sim->server;
+    const struct tally_log_identity *identity = &server->log_disk.identity;
+    const struct tally_state_options options = {.dataset = test_text(SIM_DATASET),
+                                                .epoch = identity->epoch,
+                                                .seed = identity->seed,
+                                                .clash_mask = sim->config.clash_mask};
+    struct tally_state state;
+    struct tally_writer out = test_writer();
+    SIM_CHECK(sim, tally_state_init(&state, &options, &tally_alloc_libc) == TALLY_OK);
+    for (size_t v = 0; v < truth->version; v++) {
+        struct tally_applied applied;
+        out.size = 0;
+        SIM_CHECK(sim, tally_state_apply(&state, truth->records[v], &out, &applied) == TALLY_OK);
+        const struct sim_cut *cut = sim_truth_find(sim, state.epoch, state.version);
+        if (cut && !tally_digest_equal(cut->digest, state.digest))
+            sim_fail(sim, "version %zu comes out as another state when the log is read again", v + 1);
+        if (applied.whole || !truth->frames[v]) continue;
+        if (check_of(tally_writer_bytes(&out)) != truth->frames[v])
+            sim_fail(sim, "version %zu gives another frame when the log is read again", v + 1);
+        sim->counters.frames_replayed++;
+    }
+    struct tally_server_stats stats;
+    tally_server_stats(server->core, &stats);
+    SIM_CHECK(sim, state.epoch == stats.epoch && tally_digest_equal(state.digest, stats.digest));
+    tally_state_deinit(&state);
+    test_writer_free(&out);
+}
+
 // ---------------------------------------------------------------------------------------------------- views
 
 struct tally_digest sim_view_digest(struct sim *sim, const struct tally_view *view)
@@ -333,6 +383,7 @@ void sim_truth_free(struct sim *sim)
     struct sim_truth *truth = &sim->truth;
     for (size_t v = 0; v < truth->version; v++) free((void *)(uintptr_t)truth->records[v].data);
     free(truth->records);
+    free(truth->frames);
     free(truth->cuts);
     for (size_t i = 0; i < truth->instances_count; i++) {
         for (size_t b = 0; b < truth->instances[i].count; b++) {

@@ -242,6 +242,8 @@ void sim_run(struct sim *sim, uint64_t seed, uint64_t steps, bool verbose)
         sim->producers[i] = (struct sim_producer){.id = sim_instance_new(sim)};
     while (sim->step < steps) step(sim, true);
     converge(sim);
+    // After a loss the log does not begin with the identity that it has now.
+    if (!sim->counters.losses) sim_truth_replay(sim);
     sim->counters.steps = sim->step;
     sim->counters.virtual_ms = sim->now_ms;
     sim_trace(sim, "end", sim->truth.version, sim->truth.rows, 0);

@@ -60,10 +60,7 @@ static inline bool test_writer_grow(struct tally_writer *writer, size_t capacity
 }
 
 // A writer that grows on the heap; free it with test_writer_free.
-static inline struct tally_writer test_writer(void)
-{
-    return (struct tally_writer){.grow = test_writer_grow};
-}
+static inline struct tally_writer test_writer(void) { return (struct tally_writer){.grow = test_writer_grow}; }
 
 static inline void test_writer_free(struct tally_writer *writer)
 {

@@ -61,8 +61,7 @@ static inline struct test_random test_random_start(const char *name)
     const char *given = getenv("TALLY_SEED");
     struct timespec now;
     timespec_get(&now, TIME_UTC);
-    uint64_t seed =
-        given ? strtoull(given, NULL, 0) : (uint64_t)now.tv_sec * 1000003u ^ (uint64_t)now.tv_nsec;
+    uint64_t seed = given ? strtoull(given, NULL, 0) : (uint64_t)now.tv_sec * 1000003u ^ (uint64_t)now.tv_nsec;
     printf("# %s: TALLY_SEED=%llu\n", name, (unsigned long long)seed);
     fflush(stdout);
     return (struct test_random){seed};

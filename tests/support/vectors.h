@@ -66,8 +66,7 @@ static inline bool test_vectors_next(struct test_vectors *vectors)
         if (*line == '#' || !*line) continue;
         vectors->words = 0;
         for (char *rest, *word = strtok_r(line, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
-            if (vectors->words == TEST_WORDS_MAX)
-                test_vectors_die(vectors->name, vectors->line, "too many words");
+            if (vectors->words == TEST_WORDS_MAX) test_vectors_die(vectors->name, vectors->line, "too many words");
             vectors->word[vectors->words++] = word;
         }
         return true;
@@ -123,8 +122,7 @@ static inline struct tally_bytes test_vectors_bytes(const struct test_vectors *v
     size_t size = strlen(text) / 2;
     for (size_t i = 0; i < size; i++) {
         unsigned byte;
-        if (sscanf(text + 2 * i, "%2x", &byte) != 1)
-            test_vectors_die(vectors->name, vectors->line, "not hexadecimal");
+        if (sscanf(text + 2 * i, "%2x", &byte) != 1) test_vectors_die(vectors->name, vectors->line, "not hexadecimal");
         vectors->word[word][i] = (char)byte;
     }
     return tally_bytes(text, size);
@@ -133,7 +131,7 @@ static inline struct tally_bytes test_vectors_bytes(const struct test_vectors *v
 static inline enum tally_status test_vectors_status(const struct test_vectors *vectors, int word)
 {
     const char *text = test_vectors_word(vectors, word);
-#define X(name, number, sentence)                                                                            \
+#define X(name, number, sentence)                                                                                      \
     if (strcmp(text, #name) == 0) return TALLY_##name;
     TALLY_STATUS_LIST(X)
 #undef X

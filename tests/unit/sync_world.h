@@ -10,9 +10,9 @@
 #include "../support/build.h"
 #include "../support/random.h"
 
+#include <edge/src/sync.h>
 #include <messages/messages.h>
 #include <stdio.h>
-#include <edge/src/sync.h>
 
 #define WORLD_VERSIONS 4096
 #define WORLD_SERVERS  3
@@ -29,14 +29,10 @@ struct world_blob {
     size_t size;
 };
 
-static inline struct tally_bytes world_bytes(struct world_blob blob)
-{
-    return tally_bytes(blob.data, blob.size);
-}
+static inline struct tally_bytes world_bytes(struct world_blob blob) { return tally_bytes(blob.data, blob.size); }
 
 static inline struct world_blob world_frame(const char *dataset, uint64_t epoch, uint64_t from, uint64_t to,
-                                            int64_t before, int64_t after, uint64_t cut_ms, uint32_t chunk,
-                                            bool more)
+                                            int64_t before, int64_t after, uint64_t cut_ms, uint32_t chunk, bool more)
 {
     struct test_frame frame;
     test_frame_init(&frame);
@@ -51,8 +47,7 @@ static inline struct world_blob world_frame(const char *dataset, uint64_t epoch,
                                         .chunk = chunk,
                                         .more = more};
     tally_frame_begin(&frame.writer, &header);
-    tally_frame_table_begin(&frame.writer, 0, from ? (struct tally_bytes){0} : test_text("t"),
-                            TALLY_KIND_COUNTER);
+    tally_frame_table_begin(&frame.writer, 0, from ? (struct tally_bytes){0} : test_text("t"), TALLY_KIND_COUNTER);
     if (from)
         tally_frame_changed(&frame.writer, 0, after - before);
     else
@@ -79,11 +74,10 @@ struct world_mirror {
     unsigned applies, abandons;
 };
 
-static inline enum tally_status world_mirror_take(struct world_mirror *mirror,
-                                                  const struct tally_frame_header *header, int64_t sum)
+static inline enum tally_status world_mirror_take(struct world_mirror *mirror, const struct tally_frame_header *header,
+                                                  int64_t sum)
 {
-    if (!tally_digest_equal(world_digest(header->epoch, header->to, sum), header->digest))
-        return TALLY_DIGEST_MISMATCH;
+    if (!tally_digest_equal(world_digest(header->epoch, header->to, sum), header->digest)) return TALLY_DIGEST_MISMATCH;
     mirror->value = sum;
     mirror->info.epoch = header->epoch;
     mirror->info.version = header->to;
@@ -124,8 +118,8 @@ static inline enum tally_status world_mirror_apply(struct world_mirror *mirror, 
         if (header->from != mirror->info.version) return TALLY_GAP;
         return world_mirror_take(mirror, header, sum);
     }
-    if (header->chunk && (!staged || header->chunk != mirror->staged_chunks ||
-                          header->epoch != mirror->staged_epoch || header->to != mirror->staged_version))
+    if (header->chunk && (!staged || header->chunk != mirror->staged_chunks || header->epoch != mirror->staged_epoch ||
+                          header->to != mirror->staged_version))
         return TALLY_GAP;
     if (!header->more) return world_mirror_take(mirror, header, sum);
     mirror->staged = true;
@@ -136,8 +130,7 @@ static inline enum tally_status world_mirror_apply(struct world_mirror *mirror, 
     return TALLY_MORE;
 }
 
-// ----------------------------------------------------------------------------------------------------
-// servers
+// ---------------------------------------------------------------------------------------------------- servers
 
 struct world_server {
     uint64_t epoch, version;
@@ -166,8 +159,8 @@ static inline struct world_blob world_topic(char what, struct tally_bytes sealed
 // The published message of the frame (from -> to).
 static inline struct world_blob world_published(const struct world_server *server, uint64_t from, uint64_t to)
 {
-    struct world_blob frame = world_frame("main", server->epoch, from, to, server->values[from],
-                                          server->values[to], server->cut_ms[to], 0, false);
+    struct world_blob frame = world_frame("main", server->epoch, from, to, server->values[from], server->values[to],
+                                          server->cut_ms[to], 0, false);
     if (server->sick && from) {
         free(frame.data);
         // The difference is off by one, the digest is right.
@@ -206,12 +199,12 @@ static inline void world_server_cut(struct world_server *server, int64_t increme
 static inline struct world_blob world_heartbeat(const struct world_server *server, uint64_t unix_ms)
 {
     struct tally_writer out = test_writer();
-    struct tally_heartbeat beat = {
-        .dataset = test_text("main"),
-        .epoch = server->epoch,
-        .version = server->version,
-        .digest = world_digest(server->epoch, server->version, server->values[server->version]),
-        .now_ms = unix_ms};
+    struct tally_heartbeat beat = {.dataset = test_text("main"),
+                                   .epoch = server->epoch,
+                                   .version = server->version,
+                                   .digest =
+                                       world_digest(server->epoch, server->version, server->values[server->version]),
+                                   .now_ms = unix_ms};
     if (tally_heartbeat_encode(&beat, &out) != TALLY_OK) abort();
     struct world_blob message = world_topic('H', tally_writer_bytes(&out));
     test_writer_free(&out);
@@ -219,22 +212,19 @@ static inline struct world_blob world_heartbeat(const struct world_server *serve
 }
 
 // What the catch-up endpoint answers.
-static inline struct world_blob world_answer(const struct world_server *server,
-                                             const struct tally_catch_up *ask)
+static inline struct world_blob world_answer(const struct world_server *server, const struct tally_catch_up *ask)
 {
-    struct tally_answer answer = {
-        .dataset = test_text("main"), .epoch = server->epoch, .version = server->version};
+    struct tally_answer answer = {.dataset = test_text("main"), .epoch = server->epoch, .version = server->version};
     struct world_blob frame = {0};
     uint64_t to = server->version;
-    if (ask->has_cursor &&
-        (ask->cursor.epoch != server->epoch || ask->cursor.version + server->retention < to)) {
+    if (ask->has_cursor && (ask->cursor.epoch != server->epoch || ask->cursor.version + server->retention < to)) {
         answer.status = TALLY_GONE;
         answer.message = test_text("let go");
     } else if (ask->has_cursor) {
         to = ask->cursor.version;
         bool more = ask->cursor.chunk + 1 < server->chunks;
-        frame = world_frame("main", server->epoch, 0, to, 0, server->values[to], server->cut_ms[to],
-                            ask->cursor.chunk, more);
+        frame = world_frame("main", server->epoch, 0, to, 0, server->values[to], server->cut_ms[to], ask->cursor.chunk,
+                            more);
         answer.has_cursor = more;
         answer.cursor = ask->cursor;
         answer.cursor.chunk++;
@@ -289,8 +279,7 @@ static inline enum tally_status world_op_apply(void *ctx, struct tally_bytes fra
     struct tally_view_info before = world->mirror.info;
     enum tally_status status = world_mirror_apply(&world->mirror, frame);
     const struct tally_view_info *after = &world->mirror.info;
-    if (after->epoch < before.epoch || (after->epoch == before.epoch && after->version < before.version))
-        abort();
+    if (after->epoch < before.epoch || (after->epoch == before.epoch && after->version < before.version)) abort();
     return status;
 }
 
@@ -312,8 +301,7 @@ static inline void world_op_held(void *ctx, struct tally_view_info *out_info)
     *out_info = ((struct world *)ctx)->mirror.info;
 }
 
-static inline enum tally_status world_op_send(void *ctx, uint32_t server, uint64_t request,
-                                              struct tally_bytes bytes)
+static inline enum tally_status world_op_send(void *ctx, uint32_t server, uint64_t request, struct tally_bytes bytes)
 {
     struct world *world = ctx;
     world->sends++;
@@ -361,8 +349,7 @@ static const struct tally_sync_ops world_ops = {.apply = world_op_apply,
                                                 .persist = world_op_persist,
                                                 .event = world_op_event};
 
-static inline enum tally_status world_try_init(struct world *world, uint32_t servers,
-                                               struct tally_sync_options options)
+static inline enum tally_status world_try_init(struct world *world, uint32_t servers, struct tally_sync_options options)
 {
     *world = (struct world){.now = {1000, 1700000000000}};
     test_alloc_init(&world->memory);

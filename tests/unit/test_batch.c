@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "../support/build.h"
-#include "../support/with_cmocka.h"
 #include "../support/random.h"
+#include "../support/with_cmocka.h"
 
 #include <tallycast/limits.h>
 
@@ -27,16 +27,13 @@ struct model {
     size_t count;
 };
 
-static struct tally_bytes row_key(const struct model_row *row)
-{
-    return tally_bytes(row->key, row->key_bytes);
-}
+static struct tally_bytes row_key(const struct model_row *row) { return tally_bytes(row->key, row->key_bytes); }
 
 static void draw_model(struct test_random *random, struct model *model)
 {
     static const char *const names[] = {"files", "repos", "a", "x-y_z.0"};
-    model->header = (struct tally_batch_header){test_text("main"), test_random_wide(random) | 1,
-                                                test_random_wide(random) | 1};
+    model->header =
+        (struct tally_batch_header){test_text("main"), test_random_wide(random) | 1, test_random_wide(random) | 1};
     model->count = test_random_below(random, TABLES_MAX + 1);
     for (size_t i = 0; i < model->count; i++) {
         struct model_table *table = &model->tables[i];
@@ -63,8 +60,7 @@ static enum tally_status model_write(const struct model *model, struct test_batc
         tally_batch_table_begin(writer, test_text(table->name));
         for (size_t r = 0; r < table->add_count; r++)
             tally_batch_add(writer, row_key(&table->adds[r]), table->adds[r].amount);
-        for (size_t r = 0; r < table->removed_count; r++)
-            tally_batch_remove(writer, row_key(&table->removed[r]));
+        for (size_t r = 0; r < table->removed_count; r++) tally_batch_remove(writer, row_key(&table->removed[r]));
         tally_batch_table_end(writer);
     }
     return tally_batch_finish(writer);
@@ -78,8 +74,7 @@ static void assert_reads_as(const struct model *model, struct tally_bytes messag
     int64_t amount;
     assert_int_equal(tally_batch_open(message, &reader), TALLY_OK);
     assert_true(tally_bytes_equal(reader.header.dataset, model->header.dataset));
-    assert_true(reader.header.producer == model->header.producer &&
-                reader.header.sequence == model->header.sequence);
+    assert_true(reader.header.producer == model->header.producer && reader.header.sequence == model->header.sequence);
     for (size_t i = 0; i < model->count; i++) {
         const struct model_table *table = &model->tables[i];
         assert_true(tally_batch_next_table(&reader, &entries));
@@ -239,8 +234,7 @@ static void assert_open(const struct tally_writer *message, enum tally_status ex
     struct tally_batch_reader reader = {.header.sequence = 77};
     uint8_t *exact = test_exact_copy(message->data, message->size);
     enum tally_status status = tally_batch_open(tally_bytes(exact, message->size), &reader);
-    if (status != expected)
-        fail_msg("%s: %s, expected %s", what, tally_status_str(status), tally_status_str(expected));
+    if (status != expected) fail_msg("%s: %s, expected %s", what, tally_status_str(status), tally_status_str(expected));
     if (status) assert_int_equal(reader.header.sequence, 77);
     free(exact);
 }
@@ -322,8 +316,7 @@ static void test_entries_refusals(void **state)
         for (unsigned k = 0; k < 3 && c->key_bytes[k]; k++)
             tally_write_bytes(&table, 2, tally_bytes(key, c->key_bytes[k]));
         if (c->amounts[0]) tally_write_bytes(&table, 3, test_text(c->amounts));
-        if (c->removed)
-            tally_write_bytes(&table, 4, tally_bytes(key, c->removed < 0 ? 0 : (size_t)c->removed));
+        if (c->removed) tally_write_bytes(&table, 4, tally_bytes(key, c->removed < 0 ? 0 : (size_t)c->removed));
         write_header(&out, ALL);
         tally_write_bytes(&out, 4, tally_writer_bytes(&table));
         assert_open(&out, c->status, c->what);
@@ -386,8 +379,7 @@ static void test_limits(void **state)
         out.size = 0;
         tally_write_bytes(&out, 1, tally_bytes(padding, TALLY_BATCH_BYTES_MAX - 4 + over));
         assert_int_equal(out.size, TALLY_BATCH_BYTES_MAX + over);
-        assert_int_equal(tally_request_batch(tally_writer_bytes(&out), &message),
-                         over ? TALLY_LIMIT : TALLY_OK);
+        assert_int_equal(tally_request_batch(tally_writer_bytes(&out), &message), over ? TALLY_LIMIT : TALLY_OK);
     }
     test_writer_free(&out);
     test_writer_free(&table);

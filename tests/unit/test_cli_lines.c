@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the command line reads and writes as text: event lines, values, numbers, escapes, Prometheus text.
-#include "../support/with_cmocka.h"
 #include "../support/random.h"
+#include "../support/with_cmocka.h"
 
 #include <cli.h>
 #include <lines.h>

@@ -2,9 +2,9 @@
 //
 // The merge of `tallycast count` beside a naive list: what is taken out, batch after batch, sums up to what
 // went in, and no batch is over the limit.
-#include "../support/with_cmocka.h"
 #include "../support/memory.h"
 #include "../support/random.h"
+#include "../support/with_cmocka.h"
 
 #include <merge.h>
 
@@ -50,8 +50,7 @@ static size_t take_out(struct cli_merge *merge, struct naive *got, size_t bytes_
     struct tally_entries_reader table;
     while (tally_batch_next_table(&reader, &table)) {
         unsigned number = 0;
-        while (!tally_bytes_equal(table.table, tally_bytes(table_names[number], strlen(table_names[number]))))
-            number++;
+        while (!tally_bytes_equal(table.table, tally_bytes(table_names[number], strlen(table_names[number])))) number++;
         struct tally_bytes key;
         int64_t amount;
         while (tally_entries_next(&table, &key, &amount)) {
@@ -76,8 +75,7 @@ static void run_load(uint64_t seed, size_t bytes_max, unsigned events, unsigned 
     want = got = (struct naive){0};
     unsigned batches = 0;
     for (unsigned i = 0; i < events; i++) {
-        unsigned table = (unsigned)test_random_below(&random, 3),
-                 number = (unsigned)test_random_below(&random, KEYS);
+        unsigned table = (unsigned)test_random_below(&random, 3), number = (unsigned)test_random_below(&random, KEYS);
         int64_t amount = (int64_t)test_random_below(&random, 100);
         uint8_t key[TALLY_KEY_BYTES_MAX + 1];
         struct tally_bytes key_bytes = tally_bytes(key, make_key(number, key));
@@ -135,8 +133,7 @@ static void entries_are_bounded(void **state)
     for (;; added++) {
         uint8_t key[4];
         tally_store32(key, added);
-        if (cli_merge_add(merge, tally_bytes("t", 1), tally_bytes(key, 3 - (added < 65536)), 1) != TALLY_OK)
-            break;
+        if (cli_merge_add(merge, tally_bytes("t", 1), tally_bytes(key, 3 - (added < 65536)), 1) != TALLY_OK) break;
     }
     assert_in_range(added, 65536, TALLY_BATCH_ENTRIES_MAX);
     cli_merge_destroy(&merge);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "../support/build.h"
-#include "../support/with_cmocka.h"
 #include "../support/random.h"
+#include "../support/with_cmocka.h"
 
 #include <tallycast/limits.h>
 
@@ -44,8 +44,7 @@ static void draw_list(struct test_random *random, struct model_list *list, bool 
         *row = (struct model_row){.id = (uint32_t)id, .value = (int64_t)test_random_wide(random)};
         if (keys) row->key_bytes = test_random_between(random, 1, KEY_MAX);
         test_random_fill(random, row->key, row->key_bytes);
-        id += 1 + (test_random_percent(random, 70) ? test_random_below(random, 3)
-                                                   : test_random_below(random, 1 << 20));
+        id += 1 + (test_random_percent(random, 70) ? test_random_below(random, 3) : test_random_below(random, 1 << 20));
     }
 }
 
@@ -86,8 +85,7 @@ static enum tally_status model_write(const struct model *model, struct test_fram
         const struct model_table *table = &model->tables[i];
         tally_frame_table_begin(writer, table->table, test_text(table->name),
                                 table->name[0] ? TALLY_KIND_COUNTER : TALLY_KIND_UNSPECIFIED);
-        for (size_t r = 0; r < table->removed.count; r++)
-            tally_frame_removed(writer, table->removed.rows[r].id);
+        for (size_t r = 0; r < table->removed.count; r++) tally_frame_removed(writer, table->removed.rows[r].id);
         for (size_t r = 0; r < table->changed.count; r++)
             tally_frame_changed(writer, table->changed.rows[r].id, table->changed.rows[r].value);
         for (size_t r = 0; r < table->added.count; r++) {
@@ -165,8 +163,7 @@ static enum tally_status walk(struct tally_bytes message)
         for (last = 0; (status = tally_table_next_changed(&table, &id, &value)) == TALLY_OK; last = id + 1)
             assert_true(id >= last && id < TALLY_ROWS_MAX);
         if (status != TALLY_NOT_FOUND) return status;
-        for (last = 0; (status = tally_table_next_added(&table, &id, &key, &value)) == TALLY_OK;
-             last = id + 1) {
+        for (last = 0; (status = tally_table_next_added(&table, &id, &key, &value)) == TALLY_OK; last = id + 1) {
             assert_true(id >= last && id < TALLY_ROWS_MAX);
             assert_true(key.size >= 1 && key.size <= TALLY_KEY_BYTES_MAX);
             assert_true(key.data >= message.data && key.data + key.size <= message.data + message.size);
@@ -291,8 +288,7 @@ static void test_writer_out_of_room(void **state)
         frame.out.size = 0;
         frame.out.failed = false;
         frame.writer.out = &frame.out;
-        if (column >= TALLY_COLUMN_ADDED && needed)
-            assert_int_equal(model_write(&model, &frame), TALLY_NO_MEMORY);
+        if (column >= TALLY_COLUMN_ADDED && needed) assert_int_equal(model_write(&model, &frame), TALLY_NO_MEMORY);
         frame.writer.columns[column] = kept;
     }
     struct tally_writer enough = tally_writer_fixed(room, size);
@@ -391,9 +387,8 @@ static void test_limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_truncations),
-        cmocka_unit_test(test_damage),         cmocka_unit_test(test_writer_out_of_room),
-        cmocka_unit_test(test_unknown_fields), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_round_trip),         cmocka_unit_test(test_truncations),    cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_writer_out_of_room), cmocka_unit_test(test_unknown_fields), cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

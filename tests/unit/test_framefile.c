@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../support/with_cmocka.h"
 #include "../support/memory.h"
 #include "../support/random.h"
+#include "../support/with_cmocka.h"
 
 #include <tallycast/framefile.h>
 #include <tallycast/limits.h>

@@ -3,8 +3,8 @@
 // A trap in the guest: a failed call, a log line, and an instance that works on.
 #include "../support/with_cmocka.h"
 
-#include <string.h>
 #include <edge/wasmtime/guest.h>
+#include <string.h>
 
 static void test_trap(void **state)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../support/with_cmocka.h"
 #include "../support/memory.h"
 #include "../support/random.h"
 #include "../support/vectors.h"
+#include "../support/with_cmocka.h"
 
 #include <tallycast/fingerprint.h>
 

@@ -52,8 +52,7 @@ static void live(unsigned versions)
     assert_state(TALLY_SYNC_LIVE);
 }
 
-// ---------------------------------------------------------------------------------------------------- the
-// way up
+// ---------------------------------------------------------------------------------------------------- the way up
 
 static void test_cold_to_live(void **state)
 {
@@ -238,8 +237,7 @@ static void test_early_bytes_are_bounded(void **state)
     assert_true(stats()->early_frames >= 2 && stats()->early_frames <= 4);
 }
 
-// ----------------------------------------------------------------------------------------------------
-// heartbeats, age
+// ---------------------------------------------------------------------------------------------------- heartbeats, age
 
 static void test_heartbeat(void **state)
 {
@@ -290,8 +288,7 @@ static void test_stale_after_disconnect(void **state)
     assert_state(TALLY_SYNC_LIVE);
 }
 
-// ---------------------------------------------------------------------------------------------------- what
-// does not verify
+// ---------------------------------------------------------------------------------------------------- what does not verify
 
 static void test_digest_mismatch(void **state)
 {
@@ -547,8 +544,7 @@ static void test_chunks_given_up(void **state)
     assert_false(world.ask.has_cursor);
 }
 
-// ----------------------------------------------------------------------------------------------------
-// back-off, several servers
+// ---------------------------------------------------------------------------------------------------- back-off, several servers
 
 static void test_back_off(void **state)
 {

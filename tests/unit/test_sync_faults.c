@@ -43,8 +43,7 @@ static void publish(uint32_t server, struct world_blob message)
         return;
     }
     if (test_random_percent(&rnd, 10))
-        put((struct flight){.server = server,
-                            .blob = {test_exact_copy(message.data, message.size), message.size}});
+        put((struct flight){.server = server, .blob = {test_exact_copy(message.data, message.size), message.size}});
     put((struct flight){.server = server, .blob = message});
 }
 
@@ -55,8 +54,7 @@ static void deliver(bool faults)
     struct flight flight = flights[which];
     memmove(flights + which, flights + which + 1, (--flight_count - which) * sizeof *flights);
     if (faults && test_random_percent(&rnd, 8))
-        flight.blob.data[test_random_below(&rnd, flight.blob.size)] ^=
-            (uint8_t)(1u << test_random_below(&rnd, 8));
+        flight.blob.data[test_random_below(&rnd, flight.blob.size)] ^= (uint8_t)(1u << test_random_below(&rnd, 8));
     if (flight.answer && faults && test_random_percent(&rnd, 10)) {
         tally_sync_answer_failed(world.sync, world.now, flight.server, flight.request, TALLY_UNREACHABLE);
     } else if (flight.answer) {
@@ -88,8 +86,7 @@ static void cut(uint32_t server)
     for (uint32_t i = 0; i < servers; i++) {
         if (world.servers[i].epoch != epoch) continue;
         world_server_cut(&world.servers[i], increment, world.now.unix_ms);
-        publish(i,
-                world_published(&world.servers[i], world.servers[i].version - 1, world.servers[i].version));
+        publish(i, world_published(&world.servers[i], world.servers[i].version - 1, world.servers[i].version));
     }
     for (unsigned i = 0; i < history_count; i++) {
         if (histories[i]->epoch == epoch) *histories[i] = *it;
@@ -209,8 +206,7 @@ static void run(uint64_t seed)
     rnd = (struct test_random){seed};
     servers = (uint32_t)test_random_between(&rnd, 1, WORLD_SERVERS);
     assert_int_equal(
-        world_try_init(&world, servers,
-                       (struct tally_sync_options){.early_frames_max = 16, .early_bytes_max = 2000}),
+        world_try_init(&world, servers, (struct tally_sync_options){.early_frames_max = 16, .early_bytes_max = 2000}),
         TALLY_OK);
     epoch_last = 100;
     memset(up, 0, sizeof up);

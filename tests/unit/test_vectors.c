@@ -3,8 +3,8 @@
 // The vectors of proto/vectors/ against the codecs and against the mirror. test_siphash.c and
 // test_digest.c hold the rest.
 #include "../support/build.h"
-#include "../support/with_cmocka.h"
 #include "../support/vectors.h"
+#include "../support/with_cmocka.h"
 
 #include <tallycast/framefile.h>
 #include <tallycast/mirror.h>
@@ -34,10 +34,8 @@ static void close_table(struct open_frame *frame, const struct test_vectors *at)
     struct tally_bytes key;
     if (!frame->has_table) return;
     check(tally_table_next_removed(&frame->table, &id) == TALLY_NOT_FOUND, at, "removed rows are left");
-    check(tally_table_next_changed(&frame->table, &id, &value) == TALLY_NOT_FOUND, at,
-          "changed rows are left");
-    check(tally_table_next_added(&frame->table, &id, &key, &value) == TALLY_NOT_FOUND, at,
-          "added rows are left");
+    check(tally_table_next_changed(&frame->table, &id, &value) == TALLY_NOT_FOUND, at, "changed rows are left");
+    check(tally_table_next_added(&frame->table, &id, &key, &value) == TALLY_NOT_FOUND, at, "added rows are left");
     tally_frame_table_end(&frame->again.writer);
     frame->has_table = false;
 }
@@ -59,21 +57,18 @@ static void open_frame(struct open_frame *frame, const struct test_vectors *at)
 {
     frame->data = test_vector_file(test_vectors_word(at, 1), &frame->size);
     test_frame_init(&frame->again);
-    check(tally_frame_open(tally_bytes(frame->data, frame->size), &frame->reader) == TALLY_OK, at,
-          "does not open");
+    check(tally_frame_open(tally_bytes(frame->data, frame->size), &frame->reader) == TALLY_OK, at, "does not open");
     const struct tally_frame_header *header = &frame->reader.header;
     bool whole = strcmp(test_vectors_word(at, 9), "-") != 0;
     struct tally_seed seed = whole ? test_vectors_seed(at, 9) : (struct tally_seed){0};
     check(tally_bytes_equal(header->dataset, test_text(test_vectors_word(at, 2))), at, "dataset");
     check(header->epoch == test_vectors_hex64(at, 3), at, "epoch");
-    check(header->from == test_vectors_number(at, 4) && header->to == test_vectors_number(at, 5), at,
-          "versions");
+    check(header->from == test_vectors_number(at, 4) && header->to == test_vectors_number(at, 5), at, "versions");
     check(header->cut_ms == test_vectors_number(at, 6), at, "cut");
     check(tally_digest_equal(header->digest, test_vectors_digest(at, 7)), at, "digest");
     check(header->rows == test_vectors_number(at, 8), at, "rows");
     check(header->seed.k0 == seed.k0 && header->seed.k1 == seed.k1, at, "seed");
-    check(header->chunk == test_vectors_number(at, 10) && header->more == test_vectors_number(at, 11), at,
-          "chunk");
+    check(header->chunk == test_vectors_number(at, 10) && header->more == test_vectors_number(at, 11), at, "chunk");
     tally_frame_begin(&frame->again.writer, header);
 }
 
@@ -87,8 +82,7 @@ static void open_table(struct open_frame *frame, const struct test_vectors *at)
     check(frame->table.table == test_vectors_number(at, 1), at, "table number");
     check(tally_bytes_equal(frame->table.name, test_text(frame->name)), at, "table name");
     check(frame->table.kind == (named ? TALLY_KIND_COUNTER : TALLY_KIND_UNSPECIFIED), at, "kind");
-    tally_frame_table_begin(&frame->again.writer, frame->table.table, test_text(frame->name),
-                            frame->table.kind);
+    tally_frame_table_begin(&frame->again.writer, frame->table.table, test_text(frame->name), frame->table.kind);
     frame->has_table = true;
 }
 
@@ -117,18 +111,15 @@ static void test_frames(void **state)
             check(tally_table_next_removed(&frame.table, &id) == TALLY_OK, v, "no removed row");
             tally_frame_removed(&frame.again.writer, id);
         } else if (test_vectors_is(v, "changed")) {
-            if (column < 1)
-                check(tally_table_next_removed(&frame.table, &id) == TALLY_NOT_FOUND, v, "more removed");
+            if (column < 1) check(tally_table_next_removed(&frame.table, &id) == TALLY_NOT_FOUND, v, "more removed");
             column = 1;
             check(tally_table_next_changed(&frame.table, &id, &value) == TALLY_OK, v, "no changed row");
             check(value == test_vectors_signed(v, 2), v, "difference");
             tally_frame_changed(&frame.again.writer, id, value);
         } else {
-            if (column < 1)
-                check(tally_table_next_removed(&frame.table, &id) == TALLY_NOT_FOUND, v, "more removed");
+            if (column < 1) check(tally_table_next_removed(&frame.table, &id) == TALLY_NOT_FOUND, v, "more removed");
             if (column < 2)
-                check(tally_table_next_changed(&frame.table, &id, &value) == TALLY_NOT_FOUND, v,
-                      "more changed");
+                check(tally_table_next_changed(&frame.table, &id, &value) == TALLY_NOT_FOUND, v, "more changed");
             column = 2;
             check(tally_table_next_added(&frame.table, &id, &key, &value) == TALLY_OK, v, "no added row");
             check(tally_bytes_equal(key, test_vectors_bytes(v, 2)), v, "key");
@@ -225,8 +216,7 @@ static void test_batches(void **state)
         if (test_vectors_is(v, "request")) {
             close_batch(&batch, v);
             batch.data = test_vector_file(test_vectors_word(v, 1), &batch.size);
-            check(tally_request_batch(tally_bytes(batch.data, batch.size), &message) == TALLY_OK, v,
-                  "not a request");
+            check(tally_request_batch(tally_bytes(batch.data, batch.size), &message) == TALLY_OK, v, "not a request");
             check(tally_batch_open(message, &batch.reader) == TALLY_OK, v, "does not open");
             checked++;
         } else if (test_vectors_is(v, "batch")) {
@@ -237,13 +227,11 @@ static void test_batches(void **state)
         } else if (test_vectors_is(v, "table")) {
             close_entries(&batch, v);
             check(tally_batch_next_table(&batch.reader, &batch.entries), v, "no table");
-            check(tally_bytes_equal(batch.entries.table, test_text(test_vectors_word(v, 1))), v,
-                  "table name");
+            check(tally_bytes_equal(batch.entries.table, test_text(test_vectors_word(v, 1))), v, "table name");
             batch.has_entries = true;
         } else if (test_vectors_is(v, "add")) {
             check(tally_entries_next(&batch.entries, &key, &amount), v, "no key");
-            check(tally_bytes_equal(key, test_vectors_bytes(v, 1)) && amount == test_vectors_signed(v, 2), v,
-                  "entry");
+            check(tally_bytes_equal(key, test_vectors_bytes(v, 1)) && amount == test_vectors_signed(v, 2), v, "entry");
         } else {
             check(tally_entries_next_removed(&batch.entries, &key), v, "no removed key");
             check(tally_bytes_equal(key, test_vectors_bytes(v, 1)), v, "removed key");
@@ -317,8 +305,8 @@ static void script_apply(struct script *script, const struct test_vectors *at)
     enum tally_status got = tally_mirror_apply(script->mirror, &script->memory, tally_bytes(data, size));
     enum tally_status expected = test_vectors_status(at, 2);
     if (got != expected)
-        fail_msg("%s:%d: %s gives \"%s\", expected \"%s\"", at->name, at->line, at->word[1],
-                 tally_status_str(got), tally_status_str(expected));
+        fail_msg("%s:%d: %s gives \"%s\", expected \"%s\"", at->name, at->line, at->word[1], tally_status_str(got),
+                 tally_status_str(expected));
     free(data);
 }
 
@@ -330,18 +318,15 @@ static void script_view(struct script *script, const struct test_vectors *at)
     if (test_vectors_is(at, "state")) {
         struct tally_view_info info;
         tally_view_info(&view, &info);
-        check(info.epoch == test_vectors_hex64(at, 1) && info.version == test_vectors_number(at, 2), at,
-              "version");
+        check(info.epoch == test_vectors_hex64(at, 1) && info.version == test_vectors_number(at, 2), at, "version");
         check(info.cut_ms == test_vectors_number(at, 3), at, "cut");
         check(tally_digest_equal(info.digest, test_vectors_digest(at, 4)), at, "digest");
-        check(info.rows == test_vectors_number(at, 5) && info.tables == test_vectors_number(at, 6), at,
-              "rows, tables");
+        check(info.rows == test_vectors_number(at, 5) && info.tables == test_vectors_number(at, 6), at, "rows, tables");
         script->cursor = (struct tally_cursor){0};
         script->rows_left = info.rows;
     } else if (test_vectors_is(at, "table")) {
         struct tally_table_info info;
-        check(tally_view_table_info(&view, (uint32_t)test_vectors_number(at, 1), &info) == TALLY_OK, at,
-              "no table");
+        check(tally_view_table_info(&view, (uint32_t)test_vectors_number(at, 1), &info) == TALLY_OK, at, "no table");
         check(tally_bytes_equal(info.name, test_text(test_vectors_word(at, 2))), at, "table name");
         check(info.rows == test_vectors_number(at, 3), at, "rows of the table");
     } else if (test_vectors_is(at, "row")) {
@@ -415,9 +400,8 @@ static void test_mirror_refuses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_frames),  cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_batches), cmocka_unit_test(test_frame_file),
-        cmocka_unit_test(test_mirror),  cmocka_unit_test(test_mirror_refuses),
+        cmocka_unit_test(test_frames),     cmocka_unit_test(test_refused), cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_frame_file), cmocka_unit_test(test_mirror),  cmocka_unit_test(test_mirror_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../support/with_cmocka.h"
 #include "../support/memory.h"
 #include "../support/random.h"
+#include "../support/with_cmocka.h"
 
 #include <tallycast/wire.h>
 
@@ -92,8 +92,7 @@ static void draw_field(struct test_random *random, struct model_field *field)
     static const enum tally_wire_type types[] = {TALLY_WIRE_VARINT, TALLY_WIRE_FIXED64, TALLY_WIRE_BYTES,
                                                  TALLY_WIRE_FIXED32};
     field->type = types[test_random_below(random, 4)];
-    field->number =
-        (uint32_t)test_random_between(random, 1, test_random_percent(random, 80) ? 20 : 0x1fffffff);
+    field->number = (uint32_t)test_random_between(random, 1, test_random_percent(random, 80) ? 20 : 0x1fffffff);
     field->value = test_random_wide(random);
     if (field->type == TALLY_WIRE_FIXED32) field->value &= UINT32_MAX;
     field->size = test_random_below(random, test_random_percent(random, 80) ? 10 : sizeof field->bytes);
@@ -136,8 +135,7 @@ static void test_fields_and_truncations(void **state)
                 assert_field(&field, &fields[whole]);
             }
             const uint8_t *at = wire.at;
-            assert_int_equal(tally_wire_next(&wire, &field),
-                             ends[whole] == cut ? TALLY_NOT_FOUND : TALLY_MALFORMED);
+            assert_int_equal(tally_wire_next(&wire, &field), ends[whole] == cut ? TALLY_NOT_FOUND : TALLY_MALFORMED);
             assert_ptr_equal(wire.at, at);
             free(exact);
         }
@@ -159,9 +157,7 @@ static void test_no_fields(void **state)
         {"wire type 6", {0x0e, 0, 0, 0, 0, 0, 0, 0, 0}, 9},
         {"wire type 7", {0x0f, 0, 0, 0, 0, 0, 0, 0, 0}, 9},
         {"a field number over 29 bits", {0x80, 0x80, 0x80, 0x80, 0x10, 0x00}, 6},
-        {"a tag that wraps around to field 1",
-         {0x88, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01, 0x00},
-         11},
+        {"a tag that wraps around to field 1", {0x88, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01, 0x00}, 11},
         {"a size over what is there", {0x0a, 0x02, 0x00}, 3},
         {"a size of 64 bits", {0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01}, 11},
     };
@@ -252,8 +248,7 @@ static void test_seal(void **state)
             struct tally_bytes untouched = {bytes, 77};
             writer.data[start + bit / 8] ^= (uint8_t)(1u << bit % 8);
             // A flip in the tag of the check leaves no check; anywhere else it differs.
-            assert_int_equal(tally_unseal(sealed, &untouched),
-                             bit / 8 == size ? TALLY_MALFORMED : TALLY_CORRUPT);
+            assert_int_equal(tally_unseal(sealed, &untouched), bit / 8 == size ? TALLY_MALFORMED : TALLY_CORRUPT);
             assert_true(untouched.data == bytes && untouched.size == 77);
             writer.data[start + bit / 8] ^= (uint8_t)(1u << bit % 8);
         }

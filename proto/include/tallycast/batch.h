@@ -19,7 +19,7 @@ struct tally_batch_reader {
 
 struct tally_entries_reader {
     struct tally_bytes table;
-    struct tally_wire keys, amounts, removed;  // keys, removed: the whole TableEntries, filtered by field
+    struct tally_wire keys, amounts, removed; // keys, removed: the whole TableEntries, filtered by field
 };
 
 // Validates the whole batch: names, key sizes, counts, and that every key has its amount. After TALLY_OK the walk below

@@ -14,10 +14,7 @@ struct tally_bytes {
     size_t size;
 };
 
-static inline struct tally_bytes tally_bytes(const void *data, size_t size)
-{
-    return (struct tally_bytes){data, size};
-}
+static inline struct tally_bytes tally_bytes(const void *data, size_t size) { return (struct tally_bytes){data, size}; }
 
 static inline bool tally_bytes_equal(struct tally_bytes a, struct tally_bytes b)
 {
@@ -27,8 +24,8 @@ static inline bool tally_bytes_equal(struct tally_bytes a, struct tally_bytes b)
 // Little-endian loads and stores at any alignment. The compilers we use turn them into one instruction.
 static inline uint64_t tally_load64(const uint8_t *p)
 {
-    return (uint64_t)p[0] | (uint64_t)p[1] << 8 | (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24 |
-           (uint64_t)p[4] << 32 | (uint64_t)p[5] << 40 | (uint64_t)p[6] << 48 | (uint64_t)p[7] << 56;
+    return (uint64_t)p[0] | (uint64_t)p[1] << 8 | (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24 | (uint64_t)p[4] << 32 |
+           (uint64_t)p[5] << 40 | (uint64_t)p[6] << 48 | (uint64_t)p[7] << 56;
 }
 
 static inline void tally_store64(uint8_t *p, uint64_t v)

@@ -21,7 +21,7 @@ struct tally_digest {
 };
 
 #define TALLY_DIGEST_BYTES     16u
-#define TALLY_DIGEST_HEX_BYTES 33u  // 32 hexadecimal digits (high half first) and the NUL
+#define TALLY_DIGEST_HEX_BYTES 33u // 32 hexadecimal digits (high half first) and the NUL
 
 static inline uint64_t tally_mix64(uint64_t x)
 {

@@ -17,11 +17,11 @@ enum tally_kind { TALLY_KIND_UNSPECIFIED = 0, TALLY_KIND_COUNTER = 1 };
 struct tally_frame_header {
     struct tally_bytes dataset;
     uint64_t epoch;
-    uint64_t from, to;  // from 0: the whole state
+    uint64_t from, to; // from 0: the whole state
     uint64_t cut_ms;
-    struct tally_digest digest;  // of the state at `to`
-    uint64_t rows;               // live rows at `to`
-    struct tally_seed seed;      // only when from == 0
+    struct tally_digest digest; // of the state at `to`
+    uint64_t rows;              // live rows at `to`
+    struct tally_seed seed;     // only when from == 0
     uint32_t chunk;
     bool more;
 };
@@ -30,18 +30,18 @@ struct tally_frame_header {
 
 struct tally_frame_reader {
     struct tally_frame_header header;
-    struct tally_wire tables;  // where the next TableChange is looked for
-    uint64_t tables_seen;      // to hold `table` to ascending order
+    struct tally_wire tables; // where the next TableChange is looked for
+    uint64_t tables_seen;     // to hold `table` to ascending order
 };
 
 // One TableChange, opened: its columns are validated for shape when it is opened, and for values as they are walked.
 struct tally_table_reader {
     uint32_t table;
-    struct tally_bytes name;  // size 0: the table is known
+    struct tally_bytes name; // size 0: the table is known
     enum tally_kind kind;
     struct tally_wire removed, changed, differences, added, key_sizes, values;
     struct tally_wire keys;
-    uint64_t id;  // last id of the list being walked, plus one
+    uint64_t id; // last id of the list being walked, plus one
 };
 
 // Checks the seal and parses the header; `message` must stay in place while the reader is used.
@@ -74,8 +74,8 @@ enum tally_column {
 };
 
 struct tally_frame_writer {
-    struct tally_writer *out;                    // the caller's; growable or fixed
-    struct tally_writer columns[TALLY_COLUMNS];  // the caller sets each up before `begin`: growable or fixed
+    struct tally_writer *out;                   // the caller's; growable or fixed
+    struct tally_writer columns[TALLY_COLUMNS]; // the caller sets each up before `begin`: growable or fixed
     size_t start;
     uint32_t table;
     struct tally_bytes name;

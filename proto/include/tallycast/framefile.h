@@ -17,7 +17,7 @@
 
 struct tally_framefile {
     struct tally_bytes bytes;
-    size_t at;  // offset of the next entry
+    size_t at; // offset of the next entry
 };
 
 // TALLY_MALFORMED when the magic is not there.

@@ -10,23 +10,23 @@
 #define TALLY_KEY_BYTES_MAX  1024u
 
 // State.
-#define TALLY_TABLES_MAX     256u        // tables in a dataset
-#define TALLY_ROWS_MAX       (1u << 28)  // live keys in a table
-#define TALLY_PRODUCERS_MAX  (1u << 16)  // producers remembered for dedupe; the longest silent is forgotten first
+#define TALLY_TABLES_MAX    256u       // tables in a dataset
+#define TALLY_ROWS_MAX      (1u << 28) // live keys in a table
+#define TALLY_PRODUCERS_MAX (1u << 16) // producers remembered for dedupe; the longest silent is forgotten first
 
 // Messages, in bytes. A receiver sets these on its socket before it listens or dials.
-#define TALLY_BATCH_BYTES_MAX   (1u << 20)   // one Request with a Batch
-#define TALLY_RECORD_BYTES_MAX  (16u << 20)  // one log record: batches of one tick
-#define TALLY_FRAME_BYTES_MAX   (64u << 20)  // one delta frame
-#define TALLY_CHUNK_BYTES_MAX   (1u << 20)   // one chunk of a whole state
-#define TALLY_CONTROL_BYTES_MAX (64u << 10)  // Request without Batch, Heartbeat
+#define TALLY_BATCH_BYTES_MAX   (1u << 20)  // one Request with a Batch
+#define TALLY_RECORD_BYTES_MAX  (16u << 20) // one log record: batches of one tick
+#define TALLY_FRAME_BYTES_MAX   (64u << 20) // one delta frame
+#define TALLY_CHUNK_BYTES_MAX   (1u << 20)  // one chunk of a whole state
+#define TALLY_CONTROL_BYTES_MAX (64u << 10) // Request without Batch, Heartbeat
 #define TALLY_ANSWER_BYTES_MAX  (TALLY_FRAME_BYTES_MAX + 4096u)
-#define TALLY_BATCH_ENTRIES_MAX (1u << 17)   // entries in one batch
+#define TALLY_BATCH_ENTRIES_MAX (1u << 17) // entries in one batch
 
 // Reads.
-#define TALLY_QUERY_KEYS_MAX      4096u        // keys in one Query or one POST /v1/get
-#define TALLY_HTTP_BODY_BYTES_MAX (8u << 20)   // body of one POST
-#define TALLY_HTTP_URL_BYTES_MAX  4096u        // path and query; a key may be percent-encoded
+#define TALLY_QUERY_KEYS_MAX      4096u      // keys in one Query or one POST /v1/get
+#define TALLY_HTTP_BODY_BYTES_MAX (8u << 20) // body of one POST
+#define TALLY_HTTP_URL_BYTES_MAX  4096u      // path and query; a key may be percent-encoded
 
 // Readers of one mirror (slots); see mirror.h.
 #define TALLY_READERS_MAX 64u

@@ -15,12 +15,12 @@ struct tally_seed {
 
 static inline uint64_t tally_rotl64(uint64_t x, unsigned n) { return x << n | x >> (64 - n); }
 
-#define TALLY_SIPROUND(v0, v1, v2, v3)                                                                         \
-    do {                                                                                                       \
-        (v0) += (v1), (v1) = tally_rotl64((v1), 13), (v1) ^= (v0), (v0) = tally_rotl64((v0), 32);              \
-        (v2) += (v3), (v3) = tally_rotl64((v3), 16), (v3) ^= (v2);                                             \
-        (v0) += (v3), (v3) = tally_rotl64((v3), 21), (v3) ^= (v0);                                             \
-        (v2) += (v1), (v1) = tally_rotl64((v1), 17), (v1) ^= (v2), (v2) = tally_rotl64((v2), 32);              \
+#define TALLY_SIPROUND(v0, v1, v2, v3)                                                                                 \
+    do {                                                                                                               \
+        (v0) += (v1), (v1) = tally_rotl64((v1), 13), (v1) ^= (v0), (v0) = tally_rotl64((v0), 32);                      \
+        (v2) += (v3), (v3) = tally_rotl64((v3), 16), (v3) ^= (v2);                                                     \
+        (v0) += (v3), (v3) = tally_rotl64((v3), 21), (v3) ^= (v0);                                                     \
+        (v2) += (v1), (v1) = tally_rotl64((v1), 17), (v1) ^= (v2), (v2) = tally_rotl64((v2), 32);                      \
     } while (0)
 
 // Inline because a read of the mirror starts with it.

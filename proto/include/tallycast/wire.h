@@ -22,8 +22,8 @@ struct tally_wire {
 struct tally_wire_field {
     uint32_t number;
     enum tally_wire_type type;
-    uint64_t value;            // VARINT, FIXED64, FIXED32
-    struct tally_bytes bytes;  // BYTES
+    uint64_t value;           // VARINT, FIXED64, FIXED32
+    struct tally_bytes bytes; // BYTES
 };
 
 static inline struct tally_wire tally_wire(struct tally_bytes bytes)
@@ -74,7 +74,7 @@ struct tally_writer {
     bool failed;
     // Makes room for at least `capacity_min` bytes by changing `data` and `capacity`; false when it cannot.
     bool (*grow)(struct tally_writer *writer, size_t capacity_min);
-    void *grow_ctx;  // for grow alone
+    void *grow_ctx; // for grow alone
 };
 
 // A writer over the caller's memory, which must outlive it.
@@ -98,10 +98,7 @@ static inline struct tally_bytes tally_writer_bytes(const struct tally_writer *w
 }
 
 // Bytes that a varint takes: 1 to 10.
-static inline unsigned tally_varint_size(uint64_t value)
-{
-    return (unsigned)(63 - __builtin_clzll(value | 1)) / 7 + 1;
-}
+static inline unsigned tally_varint_size(uint64_t value) { return (unsigned)(63 - __builtin_clzll(value | 1)) / 7 + 1; }
 
 // ---------------------------------------------------------------------------------------------------- the seal
 
