@@ -19,6 +19,7 @@
 #include "../nng/pull.h"
 #include "../nng/rep.h"
 #include "../src/server.h"
+#include "../src/state.h"
 #include "../store/data_dir.h"
 #include "../store/snapshot_files.h"
 #include "options.h"
@@ -28,6 +29,7 @@ enum exit_code { EXIT_DONE = 0, EXIT_WRONG_USE = 2, EXIT_CANNOT_REACH = 3, EXIT_
 
 struct daemon {
     const struct options *options;
+    struct tally_table_names tables; // of --table
     enum exit_code exit_code;
 
     // What the core stands on.

@@ -23,7 +23,10 @@ static const struct tally_setting table[] = {
     TEXT(http, "http", "HOST:PORT", "127.0.0.1:8090", "Where HTTP reads, metrics and health are answered"),
     NUMBER(http_threads, "http-threads", "threads", "1", 1, TALLY_HTTP_THREADS_MAX, "Threads that answer HTTP"),
     NUMBER(tick_ms, "tick", "ms", "20", 1, 60000, "Time between two versions while there is input"),
-    CHOICE(tables, "tables", "open|closed", "open", "Whether a batch may begin a new table"),
+    CHOICE(tables, "tables", "open|closed", "open",
+           "Whether a batch may begin any new table, or only those of --table"),
+    TALLY_SETTING_LIST(struct options, table, "table", "NAME", NULL, TALLY_TABLES_MAX,
+                       "Table that a batch may begin though they are closed"),
     CHOICE(durable, "durable", "sync|none", "sync",
            "Whether a batch is acknowledged after its record is on disk (sync) or with the system (none: a crash of "
            "the machine may lose the last, and begins a new epoch)"),
@@ -63,6 +66,12 @@ enum tally_status options_check(const struct options *options, struct tally_reas
                      {"catchup", options->catchup}};
     if (!tally_name_valid(tally_bytes(options->dataset, strlen(options->dataset)))) {
         tally_reason_set(out_reason, "--dataset \"%s\": expected 1 to 64 of a-z 0-9 _ . -", options->dataset);
+        return TALLY_INVALID;
+    }
+    for (size_t i = 0; i < options->table.count; i++) {
+        const char *name = options->table.items[i];
+        if (tally_name_valid(tally_bytes(name, strlen(name)))) continue;
+        tally_reason_set(out_reason, "--table \"%s\": expected 1 to 64 of a-z 0-9 _ . -", name);
         return TALLY_INVALID;
     }
     if (!options->tls.cert != !options->tls.key) {

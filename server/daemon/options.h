@@ -11,6 +11,7 @@ struct options {
     const char *data, *dataset;
     const char *ingest, *ingest_pull, *publish, *catchup, *http;
     uint64_t http_threads, tick_ms;
+    struct tally_strings table;
     unsigned tables, durable; // places in "open|closed", "sync|none"
     uint64_t retention_versions, retention_bytes, snapshot_every, heartbeat_ms;
     struct tally_tls tls;

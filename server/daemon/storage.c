@@ -47,11 +47,18 @@ bool storage_open(struct daemon *daemon, const struct tally_server_ops *ops)
     if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
         return refuse(daemon, "data", options->data, TALLY_IO, "the system gives no random numbers");
     uint64_t now_ms = daemon_now_ms();
+    for (size_t i = 0; i < options->table.count; i++) {
+        size_t size = strlen(options->table.items[i]);
+        memcpy(daemon->tables.names[i], options->table.items[i], size);
+        daemon->tables.sizes[i] = (uint8_t)size;
+        daemon->tables.count++;
+    }
     const struct tally_server_options core = {
         .dataset = tally_bytes(options->dataset, strlen(options->dataset)),
         .epoch_new = now_ms << 20 | (random.epoch & 0xfffff),
         .seed_new = random.seed,
         .tables_closed = options->tables == 1,
+        .tables_allowed = &daemon->tables,
         .heartbeat_ms = options->heartbeat_ms,
         .retention_versions = (uint32_t)options->retention_versions,
         .retention_bytes = options->retention_bytes,

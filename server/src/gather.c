@@ -12,7 +12,8 @@ enum tally_status tally_gather_init(struct tally_gather *gather, const struct ta
                                     .record = tally_writer_growable(alloc),
                                     .salt = options->salt,
                                     .waiters_max = options->waiters_max,
-                                    .tables_closed = options->tables_closed};
+                                    .tables_closed = options->tables_closed,
+                                    .tables_allowed = options->tables_allowed};
     tally_record_begin(&gather->record);
     if (!gather->record.failed) return TALLY_OK;
     tally_writer_free(&gather->record);
@@ -127,6 +128,24 @@ static enum tally_status append(struct tally_gather *gather, struct tally_bytes 
     return TALLY_NO_MEMORY;
 }
 
+static bool names_have(const struct tally_table_names *names, const uint8_t *name, uint8_t size)
+{
+    for (uint32_t i = 0; names && i < names->count; i++) {
+        if (tally_bytes_equal(tally_bytes(names->names[i], names->sizes[i]), tally_bytes(name, size))) return true;
+    }
+    return false;
+}
+
+// Whether the tables that are about to begin, from number `first` on, may.
+static bool may_begin(const struct tally_gather *gather, uint32_t first)
+{
+    const struct tally_table_names *names = &gather->names;
+    for (uint32_t i = first; gather->tables_closed && i < names->count; i++) {
+        if (!names_have(gather->tables_allowed, names->names[i], names->sizes[i])) return false;
+    }
+    return true;
+}
+
 bool tally_gather_offer(struct tally_gather *gather, const struct tally_state *state, struct tally_bytes batch,
                         bool waits, uint64_t token, struct tally_verdict *out_verdict)
 {
@@ -151,7 +170,7 @@ bool tally_gather_offer(struct tally_gather *gather, const struct tally_state *s
     }
     uint32_t names = gather->names.count;
     enum tally_status status = tally_state_admit(state, &reader, &gather->names, gather->pending_rows, &entries);
-    if (!status && gather->names.count != names && gather->tables_closed) status = TALLY_FORBIDDEN;
+    if (!status && !may_begin(gather, names)) status = TALLY_FORBIDDEN;
     if (!status) status = reserve_pending(gather);
     if (!status && waits) status = reserve_waiter(gather);
     if (!status) status = append(gather, batch);

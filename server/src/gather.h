@@ -32,10 +32,12 @@ struct tally_gather {
     uint64_t pending_rows;          // at most so many new rows are pending
     struct tally_table_names names; // tables that pending batches begin
     bool tables_closed;
+    const struct tally_table_names *tables_allowed;
 };
 
 struct tally_gather_options {
-    bool tables_closed;
+    bool tables_closed;                             // a batch may begin only ...
+    const struct tally_table_names *tables_allowed; // ... these tables; borrowed; null: none
     uint32_t waiters_max;
     uint64_t salt;
 };
@@ -48,7 +50,7 @@ void tally_gather_deinit(struct tally_gather *gather);
 
 // Offers a batch (copied). With `waits` the token is kept for the outcome. Returns true when the batch is pending, alone or as a repeat of one that is: its
 // verdict comes with the record. False: *out_verdict is the answer now, and nothing was kept: what tally_batch_open and tally_state_admit
-// say, TALLY_REPEAT, TALLY_HOLE, TALLY_UNKNOWN_PRODUCER, TALLY_FORBIDDEN (a new table where they are closed), TALLY_BUSY (the record or the list
+// say, TALLY_REPEAT, TALLY_HOLE, TALLY_UNKNOWN_PRODUCER, TALLY_FORBIDDEN (a new table that may not begin), TALLY_BUSY (the record or the list
 // of waiters is full), TALLY_NO_MEMORY.
 bool tally_gather_offer(struct tally_gather *gather, const struct tally_state *state, struct tally_bytes batch,
                         bool waits, uint64_t token, struct tally_verdict *out_verdict);

@@ -24,8 +24,10 @@ static enum tally_status init(struct tally_server *server)
 {
     const struct tally_server_options *options = &server->options;
     const struct tally_mirror_options mirror = {.dataset = options->dataset};
-    const struct tally_gather_options gather = {
-        .tables_closed = options->tables_closed, .salt = options->seed_new.k1, .waiters_max = options->waiters_max};
+    const struct tally_gather_options gather = {.tables_closed = options->tables_closed,
+                                                .tables_allowed = options->tables_allowed,
+                                                .salt = options->seed_new.k1,
+                                                .waiters_max = options->waiters_max};
     server->frame = tally_writer_growable(server->alloc);
     server->answer = tally_writer_growable(server->alloc);
     server->snapshot_out = tally_writer_growable(server->alloc);

@@ -80,7 +80,8 @@ struct tally_server_options {
     // For a log that is new or whose continuity cannot be proven: Unix milliseconds << 20 | 20 random bits, and 128 random bits.
     uint64_t epoch_new;
     struct tally_seed seed_new;
-    bool tables_closed; // batches for tables that do not exist are refused
+    bool tables_closed;                             // batches that would begin another table than ...
+    const struct tally_table_names *tables_allowed; // ... these are refused; must outlive the object; null: none
     // 0 takes the default.
     uint64_t heartbeat_ms;       // 1000: distance of heartbeats when nothing is published
     uint32_t retention_versions; // 4096: frames kept for those who are behind ...

@@ -55,13 +55,20 @@ static void test_tables_that_are_closed(void **state)
     server_world_send(world, 1, 7, 1, "t/a");
     assert_int_equal(server_world_tick(world), TALLY_OK);
     server_world_crash(world);
+    struct tally_table_names allowed = {.count = 1, .sizes = {1}, .names = {"w"}};
     world->options.tables_closed = true;
+    world->options.tables_allowed = &allowed;
     assert_int_equal(server_world_start(world), TALLY_OK);
     server_world_send(world, 2, 7, 2, "t/a u/b");
     expect(world, 2, TALLY_FORBIDDEN, 1, 2);
     server_world_send(world, 3, 7, 2, "t/z -u/b"); // to remove from a table that is not there begins none
     assert_int_equal(server_world_tick(world), TALLY_OK);
     expect(world, 3, TALLY_OK, 2, 3);
+    server_world_send(world, 4, 7, 3, "w/a"); // one that was allowed
+    server_world_send(world, 5, 7, 4, "w/a ww/a");
+    expect(world, 5, TALLY_FORBIDDEN, 2, 4);
+    assert_int_equal(server_world_tick(world), TALLY_OK);
+    expect(world, 4, TALLY_OK, 3, 4);
     server_world_end(world);
 }
 
