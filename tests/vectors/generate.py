@@ -434,6 +434,7 @@ def refusals(out, first, second):
     table("id-not-rising", "MALFORMED", f_packed(5, [3, 0]))
     table("id-over", "LIMIT", f_packed(5, [1 << 28]))
     table("id-sum-over", "LIMIT", f_packed(5, [(1 << 28) - 1, 1]))
+    table("id-wraps", "LIMIT", f_packed(5, [5, (1 << 64) - 3]))
     table("id-varint-over", "MALFORMED", f_bytes(5, b"\xff" * 9 + b"\x02"))
     table("changed-unpaired", "MALFORMED", f_packed(6, [1, 1]) + f_packed(7, [1]))
     table("differences-left", "MALFORMED", f_packed(6, [1]) + f_packed(7, [1, 1]))
