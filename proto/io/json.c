@@ -18,7 +18,8 @@ static void lead(struct tally_json *json, const char *name)
 
 void tally_json_escape(struct tally_writer *out, struct tally_bytes value)
 {
-    size_t plain = 0, at = 0; // value[plain .. at): taken over as it is
+    if (value.size == 0) return; // its data may be null
+    size_t plain = 0, at = 0;    // value[plain .. at): taken over as it is
     while (at < value.size) {
         uint8_t c = value.data[at];
         unsigned size = c < 0x80 ? 1 : tally_utf8_size(tally_bytes(value.data + at, value.size - at));
