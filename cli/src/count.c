@@ -347,7 +347,7 @@ static int run(int argc, char **argv)
     int words = cli_parse(&cli_count, options, option_count, argc, argv);
     int code = check_options(&c, words, argv);
     if (code == CLI_DONE) code = count_all(&c);
-    cli_sender_close(&c.sender);
+    cli_sender_end(&c.sender);
     cli_merge_destroy(&c.merge);
     if (c.fd > STDIN_FILENO) close(c.fd);
     free(c.input);

@@ -45,7 +45,6 @@ struct lane {
 
 struct cli_sender {
     nng_socket socket;
-    bool opened;
     int wake_fd;
     struct tally_bytes dataset;
     const char *url;
@@ -159,17 +158,14 @@ static int open_socket(struct cli_sender *sender, const struct cli_sender_option
         cli_complain("cannot open a socket: %s", nng_strerror(error));
         return CLI_UNREACHABLE;
     }
-    sender->opened = true;
     nng_pipe_notify(sender->socket, NNG_PIPE_EV_ADD_POST, on_pipe, sender);
     nng_pipe_notify(sender->socket, NNG_PIPE_EV_REM_POST, on_pipe, sender);
     struct tally_tls tls = {.cert = options->tls_cert, .key = options->tls_key, .ca = options->tls_ca};
     bool has_tls = tls.cert || tls.key || tls.ca;
-    struct tally_endpoint_options endpoint = {.receive_bytes_max = ANSWER_BYTES_MAX,
-                                              .tls = has_tls ? &tls : NULL};
+    struct tally_endpoint_options endpoint = {.receive_bytes_max = ANSWER_BYTES_MAX, .tls = has_tls ? &tls : NULL};
     struct tally_reason reason;
     nng_dialer dialer;
-    enum tally_status status =
-        tally_endpoint_dial(sender->socket, "to", options->url, &endpoint, &dialer, &reason);
+    enum tally_status status = tally_endpoint_dial(sender->socket, "to", options->url, &endpoint, &dialer, &reason);
     if (status == TALLY_OK) return CLI_DONE;
     cli_complain("%s", reason.text);
     return status == TALLY_INVALID ? CLI_WRONG_USE : CLI_UNREACHABLE;
@@ -195,34 +191,20 @@ int cli_sender_open(const struct cli_sender_options *options, struct cli_sender 
         code = CLI_UNREACHABLE;
     }
     if (code == CLI_DONE) code = open_socket(sender, options);
-    for (unsigned i = 0; code == CLI_DONE && i < options->lanes; i++)
-        code = lane_open(sender, i, options->producer);
+    for (unsigned i = 0; code == CLI_DONE && i < options->lanes; i++) code = lane_open(sender, i, options->producer);
     if (code == CLI_DONE)
         *out_sender = sender;
     else
-        cli_sender_close(&sender);
+        cli_sender_end(&sender);
     return code;
 }
 
-void cli_sender_close(struct cli_sender **sender_place)
+void cli_sender_end(struct cli_sender **sender)
 {
-    struct cli_sender *sender = *sender_place;
-    if (!sender) return;
-    for (unsigned i = 0; i < sender->lane_count; i++) {
-        struct lane *lane = &sender->lanes[i];
-        nng_aio_stop(lane->aio); // no callback runs from here on
-        nng_ctx_close(lane->ctx);
-        if (atomic_load(&lane->arrived) && lane->result == 0) nng_msg_free(nng_aio_get_msg(lane->aio));
-        nng_aio_free(lane->aio);
-        tally_writer_free(&lane->request);
-    }
-    if (sender->opened) nng_close(sender->socket);
-    if (sender->wake_fd >= 0) close(sender->wake_fd);
-    tally_writer_free(&sender->body);
-    tally_writer_free(&sender->entries);
-    tally_writer_free(&sender->amounts);
-    free(sender);
-    *sender_place = NULL;
+    // No callback runs from here on. The socket and what NNG may still point to stay: nng_close (1.5.2) can wait for ever while a
+    // connection is being made, and the process that calls this is about to end.
+    for (unsigned i = 0; *sender && i < (*sender)->lane_count; i++) nng_aio_stop((*sender)->lanes[i].aio);
+    *sender = NULL;
 }
 
 // --------------------------------------------------------------------------------------------------- answers
@@ -305,8 +287,8 @@ static int take_arrival(struct lane *lane)
     lane->sender->heard_ms = cli_now_ms();
     lane->sender->told_unreachable = false;
     struct tally_answer answer;
-    enum tally_status status = tally_answer_decode(
-        &tally_alloc_libc, tally_bytes(nng_msg_body(message), nng_msg_len(message)), &answer);
+    enum tally_status status =
+        tally_answer_decode(&tally_alloc_libc, tally_bytes(nng_msg_body(message), nng_msg_len(message)), &answer);
     int code;
     if (status == TALLY_OK) {
         code = take_answer(lane, &answer);
@@ -314,8 +296,7 @@ static int take_arrival(struct lane *lane)
     } else if (status == TALLY_NO_MEMORY || status == TALLY_CORRUPT) {
         code = put_off(lane, tally_status_str(status)); // what was counted is told again: the batch repeats
     } else {
-        cli_complain("what answers at %s is no tallycast server: %s", lane->sender->url,
-                     tally_status_str(status));
+        cli_complain("what answers at %s is no tallycast server: %s", lane->sender->url, tally_status_str(status));
         code = CLI_REFUSED;
     }
     nng_msg_free(message);
@@ -365,10 +346,7 @@ static struct lane *free_lane(struct cli_sender *sender)
     return NULL;
 }
 
-bool cli_sender_ready(const struct cli_sender *sender)
-{
-    return free_lane((struct cli_sender *)sender) != NULL;
-}
+bool cli_sender_ready(const struct cli_sender *sender) { return free_lane((struct cli_sender *)sender) != NULL; }
 int cli_sender_wake_fd(const struct cli_sender *sender) { return sender->wake_fd; }
 
 int cli_sender_send(struct cli_sender *sender, struct cli_merge *merge)

@@ -23,7 +23,7 @@ struct cli_sender_options {
     const char *url, *dataset;
     const char *tls_ca, *tls_cert, *tls_key; // null: none
     unsigned lanes;                          // 1 to CLI_LANES_MAX
-    uint64_t producer; // 0: a random one a lane; else its sequence goes on, and there is one lane
+    uint64_t producer;                       // 0: a random one a lane; else its sequence goes on, and there is one lane
 };
 
 struct cli_sender_figures {
@@ -37,7 +37,8 @@ struct cli_sender_figures {
 // Complains and answers an exit code other than CLI_DONE when it cannot be set up. Does not wait for the
 // server.
 int cli_sender_open(const struct cli_sender_options *options, struct cli_sender **out_sender);
-void cli_sender_close(struct cli_sender **sender);
+// Before the process ends: gives up what is in flight. Does not wait, and does not give the memory back. Null-safe.
+void cli_sender_end(struct cli_sender **sender);
 
 // Readable when cli_sender_work has something to do.
 int cli_sender_wake_fd(const struct cli_sender *sender);
