@@ -230,18 +230,28 @@ static inline const uint32_t *directory_entry(const struct tally_mirror *mirror,
 
 static inline uint32_t home_line(uint64_t fingerprint) { return (uint32_t)fingerprint & (PAGE_LINES - 1); }
 
+static_assert(PAGE_LINE_ROWS == 4, "line_match");
+
+// Which of a line's rows have the fingerprint: a bit for each. Without branches and loops: where in its line a row lies cannot be
+// predicted, and a wrong guess costs as much as all the rest of a read of hot memory.
+static inline unsigned line_match(const struct row *rows, uint64_t fingerprint)
+{
+    return (unsigned)(rows[0].fingerprint == fingerprint) | (unsigned)(rows[1].fingerprint == fingerprint) << 1 |
+           (unsigned)(rows[2].fingerprint == fingerprint) << 2 | (unsigned)(rows[3].fingerprint == fingerprint) << 3;
+}
+
+// The bits of line_match that are of rows: in the place of the first line's first one is the page's head.
+static inline unsigned line_rows(uint32_t line) { return 15u ^ (line == 0); }
+
 // The row, or null. Cost: one line, the next one only when that is full.
 static inline const struct row *page_find(const union page *page, uint64_t fingerprint)
 {
     uint32_t line = home_line(fingerprint);
     for (uint32_t n = 0; n < PAGE_LINES; n++, line = (line + 1) & (PAGE_LINES - 1)) {
         const struct row *rows = &page->cells[line * PAGE_LINE_ROWS];
-        bool full = true;
-        for (uint32_t i = line == 0; i < PAGE_LINE_ROWS; i++) {
-            if (rows[i].fingerprint == fingerprint) return &rows[i];
-            full &= rows[i].fingerprint != 0;
-        }
-        if (!full) return NULL;
+        unsigned match = line_match(rows, fingerprint) & line_rows(line);
+        if (match) return &rows[__builtin_ctz(match)];
+        if (line_match(rows, 0) & line_rows(line)) return NULL; // a free row ends the search
     }
     return NULL;
 }

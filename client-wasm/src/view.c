@@ -54,6 +54,10 @@ enum tally_status tally_view_table(const struct tally_view *view, struct tally_b
     return TALLY_NOT_FOUND;
 }
 
+// The hash and the search within: a call costs as much as a few lines of a hot read.
+#define WITH_ALL_INLINE __attribute__((flatten))
+
+WITH_ALL_INLINE
 enum tally_status tally_view_get(const struct tally_view *view, uint32_t table, struct tally_bytes key,
                                  int64_t *out_value)
 {
@@ -69,6 +73,7 @@ enum tally_status tally_view_get(const struct tally_view *view, uint32_t table, 
 }
 
 // To MANY_KEYS keys, in rounds: hash and fetch the directory's entry, fetch the line, look.
+WITH_ALL_INLINE
 static uint32_t get_some(const struct tally_view *view, const struct table *table, const struct tally_bytes *keys,
                          uint32_t keys_count, int64_t *out_values, bool *out_found)
 {
