@@ -20,14 +20,24 @@ static uint32_t class_lines(uint32_t class)
 
 static void push(struct tally_mirror *mirror, uint32_t block, uint32_t class)
 {
-    *(uint32_t *)at(mirror, block) = mirror->arena.free[class];
+    uint32_t first = mirror->arena.free[class];
+    struct trunk *trunk = first ? at(mirror, first) : NULL;
+    if (trunk && trunk->count < TRUNK_LEAVES) {
+        trunk->leaf[trunk->count++] = block;
+        return;
+    }
+    *(struct trunk *)at(mirror, block) = (struct trunk){.next = first};
     mirror->arena.free[class] = block;
 }
 
 static uint32_t pop(struct tally_mirror *mirror, uint32_t class)
 {
     uint32_t block = mirror->arena.free[class];
-    if (block) mirror->arena.free[class] = *(uint32_t *)at(mirror, block);
+    if (block == 0) return 0;
+    struct trunk *trunk = at(mirror, block);
+    if (trunk->count) return trunk->leaf[--trunk->count];
+    mirror->arena.free[class] = trunk->next;
+    if (trunk->next) __builtin_prefetch(at(mirror, trunk->next));
     return block;
 }
 

@@ -3,7 +3,7 @@
 // Blocks of whole lines out of the mirror's memory. The applier's own: one thread at a time.
 //
 // Sizes are rounded up to classes, four to a doubling (1 2 3 4 5 6 7 8 10 12 14 16 20 ... lines), so a block is at most a fifth
-// larger than asked for (plus one line). Each class has a list of free blocks; new ones are cut from the end of what is used;
+// larger than asked for (plus one line). Each class has a list of free blocks (struct trunk); new ones are cut from the end of what is used;
 // when that ends the memory grows; when it cannot, a larger free block is cut up. Free neighbours are not joined:
 // what the arena holds is therefore at most the sum over classes of each one's own highest use. Sizes of a mirror's blocks are few
 // (pages, directory blocks, fingerprints) but for keys and tops, so in steady churn that is close to the highest use of all.

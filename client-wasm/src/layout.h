@@ -126,8 +126,19 @@ static_assert(sizeof(struct slot) == LINE_BYTES, "slot");
 struct arena {
     uint32_t bump, end; // lines: the first never used, the first that is not usable
     uint64_t used_lines;
-    uint32_t free[ARENA_CLASSES];
+    uint32_t free[ARENA_CLASSES]; // the first trunk of each class
 };
+
+// The first line of a free block that names others of its class, so that most are freed and taken without touching their memory.
+#define TRUNK_LEAVES 14u
+
+struct trunk {
+    uint32_t next; // trunk
+    uint32_t count;
+    uint32_t leaf[TRUNK_LEAVES];
+};
+
+static_assert(sizeof(struct trunk) == LINE_BYTES, "trunk");
 
 // A list of blocks: those that a transaction made, or those that it replaced. In chunks of 1 KiB.
 struct journal_entry {

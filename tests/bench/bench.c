@@ -20,9 +20,12 @@ struct bench_options bench_options(int argc, char **argv)
             options.seed = strtoull(argv[++i], NULL, 0);
         } else if (!strcmp(argv[i], "--keys") && i + 1 < argc) {
             options.keys = strtoull(argv[++i], NULL, 0);
+        } else if (!strcmp(argv[i], "--part") && i + 1 < argc) {
+            options.part = argv[++i];
         } else {
-            fprintf(stderr, "%s: unknown argument %s\nusage: %s [--smoke | --quick] [--seed N] [--keys N]\n", argv[0],
-                    argv[i], argv[0]);
+            fprintf(stderr,
+                    "%s: unknown argument %s\nusage: %s [--smoke | --quick] [--seed N] [--keys N] [--part NAME]\n",
+                    argv[0], argv[i], argv[0]);
             exit(2);
         }
     }
@@ -31,10 +34,15 @@ struct bench_options bench_options(int argc, char **argv)
     return options;
 }
 
+bool bench_wants(const struct bench_options *options, const char *part)
+{
+    return !options->part || !strcmp(options->part, part);
+}
+
 double bench_now_ns(void)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
     return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
 }
 

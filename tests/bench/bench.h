@@ -22,12 +22,17 @@ struct bench_options {
     unsigned rounds;      // of each measurement
     uint64_t seed;        // --seed N; printed to stderr
     uint64_t keys;        // --keys N: only this size of a map; 0: all
+    const char *part;     // --part NAME: only this part of the bench; null: all
 };
 
 // Ends the process with 2 on an argument that it does not know.
 struct bench_options bench_options(int argc, char **argv);
 
+// CPU time of this thread: what others on the machine take does not count, though they still slow our memory down.
 double bench_now_ns(void);
+
+// Whether the options want this part.
+bool bench_wants(const struct bench_options *options, const char *part);
 
 // The figures of one measurement over the rounds.
 #define BENCH_ROUNDS_MAX 31u

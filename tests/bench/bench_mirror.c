@@ -144,9 +144,23 @@ static const char *apply_target(uint32_t keys, uint32_t changes)
     return changes == 1000000 ? "<= 60" : changes == 100000 ? "<= 250" : "";
 }
 
+// The physical limit of a change that is alone in its page: a KiB from a random place of the mirror's memory to the next place of
+// another array.
+static void copy_pages(struct bench_figures *figures, struct world *world)
+{
+    enum { PAGES = 20000 };
+    static uint8_t *to;
+    const uint8_t *from = world->memory.base;
+    size_t pages = world->memory.size / 1024;
+    if (!to) to = bench_huge((size_t)PAGES * 1024);
+    double start = bench_now_ns();
+    for (size_t i = 0; i < PAGES; i++) memcpy(to + i * 1024, from + bench_below(&world->random, pages) * 1024, 1024);
+    bench_add(figures, (bench_now_ns() - start) / PAGES);
+}
+
 static void bench_apply(struct world *world, const struct bench_options *options, const char *size, uint32_t changes)
 {
-    struct bench_figures time = {0}, copied = {0};
+    struct bench_figures time = {0}, copied = {0}, copy = {0};
     char subject[96];
     unsigned rounds = options->rounds * (changes < 10000 ? 3 : 1);
     for (unsigned round = 0; round < rounds + 1; round++) {
@@ -159,9 +173,11 @@ static void bench_apply(struct world *world, const struct bench_options *options
         if (round == 0) continue; // grows the memory, which happens once
         bench_add(&time, (end - start) / changes);
         bench_add(&copied, (double)world->mirror->transaction.made.bytes / changes);
+        copy_pages(&copy, world);
     }
     snprintf(subject, sizeof subject, "apply %u of %s keys", changes, size);
     bench_print("mirror", subject, &time, "ns/change", NULL, NULL, apply_target(world->keys_count, changes));
+    bench_print("mirror", subject, &time, "ns/change", "one random KiB copied", &copy, "");
     snprintf(subject, sizeof subject, "apply %u of %s keys: copied", changes, size);
     bench_print("mirror", subject, &copied, "bytes/change", NULL, NULL, "");
 }
@@ -202,8 +218,9 @@ static void bench_size(const struct bench_options *options, uint32_t keys, const
     world_init(&world, keys, options->seed);
     fprintf(stderr, "%s keys loaded after %.1f s\n", size, (bench_now_ns() - start) / 1e9);
     bench_memory(&world, size, "");
-    bench_reads(&world, options, size);
-    for (uint32_t changes = 10; changes <= keys / 10 && changes <= 1000000; changes *= 10)
+    if (bench_wants(options, "reads")) bench_reads(&world, options, size);
+    for (uint32_t changes = 10; changes <= keys / 10 && changes <= 1000000 && bench_wants(options, "apply");
+         changes *= 10)
         bench_apply(&world, options, size, changes);
     bench_memory(&world, size, " after applies");
     world_deinit(&world);
