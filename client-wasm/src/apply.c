@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Frames in: the order of versions, the staging of chunks, the walk over a frame's rows.
+#include "change.h"
 #include "ids.h"
 #include "table.h"
-
-#define BATCH_ROWS 32u
 
 static void count(_Atomic uint64_t *stat)
 {
@@ -18,72 +17,16 @@ static enum tally_status apply_removed(struct work *work, struct tally_table_rea
     enum tally_status status;
     uint32_t id;
     while ((status = tally_table_next_removed(change, &id)) == TALLY_OK) {
-        uint64_t fingerprint = id_fingerprint(work->mirror, work->table, id);
+        const struct row *row = id_row(work->mirror, work->root->seed, work->table, id);
         int64_t value;
-        if (fingerprint == 0) return TALLY_MALFORMED;
+        if (!row) return TALLY_MALFORMED;
+        uint64_t fingerprint = row->fingerprint;
         if ((status = mirror_table_remove(work, fingerprint, &value))) return status;
         if ((status = mirror_ids_remove(work, id))) return status;
         tally_digest_subtract(&work->root->digest, tally_digest_row(work->table->digest_key, fingerprint, value));
         work->mirror->transaction.rows_changed++;
     }
     return status == TALLY_NOT_FOUND ? TALLY_OK : status;
-}
-
-static enum tally_status change_row(struct work *work, uint64_t fingerprint, int64_t difference)
-{
-    union page *page = mirror_page_for_change(work, fingerprint);
-    if (!page) return TALLY_NO_MEMORY;
-    struct row *row = (struct row *)(uintptr_t)page_find(page, fingerprint);
-    assert(row);
-    int64_t value;
-    if (__builtin_add_overflow(row->value, difference, &value)) return TALLY_MALFORMED;
-    struct tally_digest *digest = &work->root->digest;
-    tally_digest_subtract(digest, tally_digest_row(work->table->digest_key, fingerprint, row->value));
-    tally_digest_add(digest, tally_digest_row(work->table->digest_key, fingerprint, value));
-    row->value = value;
-    return TALLY_OK;
-}
-
-struct changed {
-    uint64_t fingerprint;
-    int64_t difference;
-};
-
-// Changes some rows, in rounds over all of them, so that the waits for memory overlap: the directory's entry, then the page.
-static enum tally_status change_rows(struct work *work, const struct changed *rows, uint32_t rows_count)
-{
-    const struct tally_mirror *mirror = work->mirror;
-    for (uint32_t i = 0; i < rows_count; i++) {
-        if (rows[i].fingerprint == 0) return TALLY_MALFORMED;
-        __builtin_prefetch(directory_entry(mirror, work->table, rows[i].fingerprint));
-    }
-    for (uint32_t i = 0; i < rows_count; i++) {
-        const union page *page = at(mirror, *directory_entry(mirror, work->table, rows[i].fingerprint));
-        __builtin_prefetch(page);
-        __builtin_prefetch(&page->cells[home_line(rows[i].fingerprint) * PAGE_LINE_ROWS]);
-    }
-    for (uint32_t i = 0; i < rows_count; i++) {
-        enum tally_status status = change_row(work, rows[i].fingerprint, rows[i].difference);
-        if (status) return status;
-    }
-    work->mirror->transaction.rows_changed += rows_count;
-    return TALLY_OK;
-}
-
-static enum tally_status apply_changed(struct work *work, struct tally_table_reader *change)
-{
-    struct changed rows[BATCH_ROWS];
-    uint32_t rows_count = 0;
-    enum tally_status status;
-    uint32_t id;
-    int64_t difference;
-    while ((status = tally_table_next_changed(change, &id, &difference)) == TALLY_OK) {
-        rows[rows_count++] = (struct changed){id_fingerprint(work->mirror, work->table, id), difference};
-        if (rows_count < BATCH_ROWS) continue;
-        if ((status = change_rows(work, rows, rows_count))) return status;
-        rows_count = 0;
-    }
-    return status == TALLY_NOT_FOUND ? change_rows(work, rows, rows_count) : status;
 }
 
 // Bytes of the keys that the frame adds to the same 64 ids, from here on. `ahead` is a copy.
@@ -105,7 +48,7 @@ static enum tally_status apply_added(struct work *work, struct tally_table_reade
     int64_t value;
     enum tally_status status;
     while ((status = tally_table_next_added(change, &id, &key, &value)) == TALLY_OK) {
-        if (id_fingerprint(work->mirror, work->table, id)) return TALLY_MALFORMED;
+        if (id_tag(work->mirror, work->table, id)) return TALLY_MALFORMED;
         uint64_t fingerprint = tally_fingerprint(work->root->seed, key.data, key.size);
         if ((status = mirror_table_add(work, fingerprint, value))) return status;
         uint32_t reserve = (uint32_t)key.size;
@@ -128,7 +71,7 @@ static enum tally_status apply_tables(struct work *work, struct tally_frame_read
             return TALLY_MALFORMED;
         if ((status = mirror_table_open(work, &change))) return status;
         if ((status = apply_removed(work, &change))) return status;
-        if ((status = apply_changed(work, &change))) return status;
+        if ((status = mirror_change(work, &change))) return status;
         if ((status = apply_added(work, &change))) return status;
     }
     return status == TALLY_NOT_FOUND ? TALLY_OK : status;

@@ -46,7 +46,7 @@ static void carve(struct tally_mirror *mirror, uint32_t start, uint32_t lines)
 {
     while (lines) {
         uint32_t class = class_of(lines);
-        if (class_lines(class) > lines) class--;
+        if (class_lines(class) > lines) class --;
         push(mirror, start, class);
         start += class_lines(class);
         lines -= class_lines(class);

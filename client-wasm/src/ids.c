@@ -42,15 +42,15 @@ static struct id_page *pair_for_change(struct work *work, uint32_t id)
     return (struct id_page *)at(work->mirror, *entry) + (number & (ID_BLOCK_PAGES - 1));
 }
 
-static bool fingerprints_for_change(struct work *work, struct id_page *pair, const struct id_page *old)
+static bool tags_for_change(struct work *work, struct id_page *pair, const struct id_page *old)
 {
-    if (pair->fingerprints == 0) {
-        if (!(pair->fingerprints = mirror_block_make(work, FINGERPRINTS_BYTES))) return false;
-        memset(at(work->mirror, pair->fingerprints), 0, FINGERPRINTS_BYTES);
-    } else if (old && old->fingerprints == pair->fingerprints) {
-        uint32_t copy = mirror_block_copy(work, pair->fingerprints, FINGERPRINTS_BYTES, FINGERPRINTS_BYTES);
+    if (pair->tags == 0) {
+        if (!(pair->tags = mirror_block_make(work, TAGS_BYTES))) return false;
+        memset(at(work->mirror, pair->tags), 0, TAGS_BYTES);
+    } else if (old && old->tags == pair->tags) {
+        uint32_t copy = mirror_block_copy(work, pair->tags, TAGS_BYTES, TAGS_BYTES);
         if (!copy) return false;
-        pair->fingerprints = copy;
+        pair->tags = copy;
     }
     return true;
 }
@@ -101,13 +101,13 @@ enum tally_status mirror_ids_add(struct work *work, uint32_t id, uint64_t finger
 {
     assert(reserve >= key.size && fingerprint);
     struct id_page *pair = pair_for_change(work, id);
-    if (!pair || !fingerprints_for_change(work, pair, old_pair(work, id)) ||
+    if (!pair || !tags_for_change(work, pair, old_pair(work, id)) ||
         !keys_for_change(work, pair, old_pair(work, id), reserve))
         return TALLY_NO_MEMORY;
     uint32_t index = id & (ID_PAGE_IDS - 1);
-    uint64_t *fingerprints = at(work->mirror, pair->fingerprints);
-    assert(fingerprints[index] == 0);
-    fingerprints[index] = fingerprint;
+    uint32_t *tags = at(work->mirror, pair->tags);
+    assert(tags[index] == 0);
+    tags[index] = tag_of(fingerprint);
     memcpy(keys_shift(at(work->mirror, pair->keys), index, (int32_t)key.size), key.data, key.size);
     return TALLY_OK;
 }
@@ -115,17 +115,17 @@ enum tally_status mirror_ids_add(struct work *work, uint32_t id, uint64_t finger
 enum tally_status mirror_ids_remove(struct work *work, uint32_t id)
 {
     struct id_page *pair = pair_for_change(work, id);
-    if (!pair || !fingerprints_for_change(work, pair, old_pair(work, id)) ||
+    if (!pair || !tags_for_change(work, pair, old_pair(work, id)) ||
         !keys_for_change(work, pair, old_pair(work, id), 0))
         return TALLY_NO_MEMORY;
     uint32_t index = id & (ID_PAGE_IDS - 1);
     struct keys *keys = at(work->mirror, pair->keys);
-    ((uint64_t *)at(work->mirror, pair->fingerprints))[index] = 0;
+    ((uint32_t *)at(work->mirror, pair->tags))[index] = 0;
     keys_shift(keys, index, -(int32_t)keys_get(keys, index).size);
     if (keys_size(keys)) return TALLY_OK;
     // Keys are never empty, so none is left.
     if (!mirror_block_drop(work, pair->keys, (size_t)keys->lines * LINE_BYTES) ||
-        !mirror_block_drop(work, pair->fingerprints, FINGERPRINTS_BYTES))
+        !mirror_block_drop(work, pair->tags, TAGS_BYTES))
         return TALLY_NO_MEMORY;
     *pair = (struct id_page){0, 0};
     return TALLY_OK;
@@ -139,7 +139,7 @@ void mirror_ids_free(struct tally_mirror *mirror, const struct table *table)
         if (top[i] == 0) continue;
         const struct id_page *pairs = at(mirror, top[i]);
         for (uint32_t j = 0; j < ID_BLOCK_PAGES; j++) {
-            if (pairs[j].fingerprints) mirror_arena_free(mirror, pairs[j].fingerprints, FINGERPRINTS_BYTES);
+            if (pairs[j].tags) mirror_arena_free(mirror, pairs[j].tags, TAGS_BYTES);
             if (!pairs[j].keys) continue;
             const struct keys *keys = at(mirror, pairs[j].keys);
             mirror_arena_free(mirror, pairs[j].keys, (size_t)keys->lines * LINE_BYTES);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The rows of a table by id, under change: id -> fingerprint and key bytes. In a transaction. After TALLY_NO_MEMORY the
+// The rows of a table by id, under change: id -> tag and key bytes. In a transaction. After TALLY_NO_MEMORY the
 // transaction can only be aborted. Looking up is in layout.h.
 #ifndef TALLYCAST_IDS_H
 #define TALLYCAST_IDS_H

@@ -9,18 +9,20 @@
 //                                            │ table[n]
 //                                            ▼
 //                                          table ──directory──► top ─► directory block ─► page     fingerprint -> value
-//                                            └─────ids─────────► top ─► id block ─┬─────► fingerprints of 64 ids
+//                                            └─────ids─────────► top ─► id block ─┬─────► tags of 64 ids
 //                                                                                 └─────► keys of 64 ids
 //
 //   top of a directory   u32[2^(depth-8)] (at least 1): references of directory blocks
 //   directory block      u32[256]: references of pages, by the fingerprint's `depth` top bits; a page of a smaller
 //                        depth is named by as many neighbouring entries as share its prefix
 //   page, 1 KiB          16 lines; the first 16 bytes are its header, then 63 rows of 16 bytes. A row's home line is given by the
-//                        fingerprint's 4 low bits; it lies there or, when that line is full, in the first later line (mod 16)
+//                        fingerprint's bits 32 to 35; it lies there or, when that line is full, in the first later line (mod 16)
 //                        that was not. So a search ends at the first line with a free row.
 //   top of the ids       u32[id_blocks]: references of id blocks, 0 where no id is in use
-//   id block             128 pairs of references: (fingerprints, keys) of 64 ids each; both 0 where no id is in use
-//   fingerprints         u64[64], 0 for an id that is not in use
+//   id block             128 pairs of references: (tags, keys) of 64 ids each; both 0 where no id is in use
+//   tags                 u32[64]: the upper half of the fingerprint of the id's row, which is all that leads to its page and line (the
+//                        directory has at most 28 bits, the home line has the next 4). 0 for an id that is not in use; 1 when the
+//                        half is 0 or 1. Where two rows on the way have the same tag, or the tag is 1, the id's key tells.
 //   keys                 struct keys: the ends of 64 keys, and their bytes end to end
 //
 // All of it but the header is immutable once it is published (but root.fresh_ms): the applier copies what it changes.
@@ -64,7 +66,7 @@ union page {
 #define BLOCK_BITS    8u
 #define BLOCK_ENTRIES (1u << BLOCK_BITS)
 #define BLOCK_BYTES   (BLOCK_ENTRIES * 4u)
-#define DEPTH_MAX     30u
+#define DEPTH_MAX     28u // so that the upper half of a fingerprint has the directory's bits and the home line's
 
 // Ids.
 #define ID_PAGE_BITS   6u
@@ -73,11 +75,12 @@ union page {
 #define ID_BLOCK_PAGES (1u << ID_BLOCK_BITS)
 
 struct id_page {
-    uint32_t fingerprints, keys;
+    uint32_t tags, keys;
 };
 
-#define ID_BLOCK_BYTES     (ID_BLOCK_PAGES * (uint32_t)sizeof(struct id_page))
-#define FINGERPRINTS_BYTES (ID_PAGE_IDS * 8u)
+#define ID_BLOCK_BYTES (ID_BLOCK_PAGES * (uint32_t)sizeof(struct id_page))
+#define TAGS_BYTES     (ID_PAGE_IDS * 4u)
+#define TAG_NONE       1u // that of the id's row is not known
 
 // The end of the last key may be 65536, which wraps to 0. Sizes are taken mod 65536 and are at most 1024, so they come out right.
 struct keys {
@@ -239,7 +242,7 @@ static inline const uint32_t *directory_entry(const struct tally_mirror *mirror,
 
 // ---------------------------------------------------------------------------------------------------- rows
 
-static inline uint32_t home_line(uint64_t fingerprint) { return (uint32_t)fingerprint & (PAGE_LINES - 1); }
+static inline uint32_t home_line(uint64_t fingerprint) { return (uint32_t)(fingerprint >> 32) & (PAGE_LINES - 1); }
 
 static_assert(PAGE_LINE_ROWS == 4, "line_match");
 
@@ -249,6 +252,13 @@ static inline unsigned line_match(const struct row *rows, uint64_t fingerprint)
 {
     return (unsigned)(rows[0].fingerprint == fingerprint) | (unsigned)(rows[1].fingerprint == fingerprint) << 1 |
            (unsigned)(rows[2].fingerprint == fingerprint) << 2 | (unsigned)(rows[3].fingerprint == fingerprint) << 3;
+}
+
+// The same of a tag, which is never that of a free row.
+static inline unsigned line_match_tag(const struct row *rows, uint32_t tag)
+{
+    return (unsigned)(rows[0].fingerprint >> 32 == tag) | (unsigned)(rows[1].fingerprint >> 32 == tag) << 1 |
+           (unsigned)(rows[2].fingerprint >> 32 == tag) << 2 | (unsigned)(rows[3].fingerprint >> 32 == tag) << 3;
 }
 
 // The bits of line_match that are of rows: in the place of the first line's first one is the page's head.
@@ -287,14 +297,6 @@ static inline struct id_page *id_page_of(const struct tally_mirror *mirror, cons
     return (struct id_page *)at(mirror, top[block]) + (number & (ID_BLOCK_PAGES - 1));
 }
 
-// Fingerprint of the id's row; 0 when the id is not in use.
-static inline uint64_t id_fingerprint(const struct tally_mirror *mirror, const struct table *table, uint32_t id)
-{
-    const struct id_page *page = id_page_of(mirror, table, id);
-    if (!page || page->fingerprints == 0) return 0;
-    return ((const uint64_t *)at(mirror, page->fingerprints))[id & (ID_PAGE_IDS - 1)];
-}
-
 // Key number `index` of a block.
 static inline struct tally_bytes keys_get(const struct keys *keys, uint32_t index)
 {
@@ -307,6 +309,66 @@ static inline uint32_t keys_size(const struct keys *keys)
 {
     uint16_t start = keys->end[ID_PAGE_IDS - 2];
     return start + (uint32_t)(uint16_t)(keys->end[ID_PAGE_IDS - 1] - start);
+}
+
+static inline uint32_t tag_of(uint64_t fingerprint)
+{
+    uint32_t upper = (uint32_t)(fingerprint >> 32);
+    return upper ? upper : TAG_NONE;
+}
+
+// What of a fingerprint the tag knows: enough for directory_entry and home_line.
+static inline uint64_t tag_prefix(uint32_t tag) { return (uint64_t)tag << 32; }
+
+// Tag of the id's row; 0 when the id is not in use.
+static inline uint32_t id_tag(const struct tally_mirror *mirror, const struct table *table, uint32_t id)
+{
+    const struct id_page *page = id_page_of(mirror, table, id);
+    if (!page || page->tags == 0) return 0;
+    return ((const uint32_t *)at(mirror, page->tags))[id & (ID_PAGE_IDS - 1)];
+}
+
+// The key of an id that is in use.
+static inline struct tally_bytes id_key(const struct tally_mirror *mirror, const struct table *table, uint32_t id)
+{
+    return keys_get(at(mirror, id_page_of(mirror, table, id)->keys), id & (ID_PAGE_IDS - 1));
+}
+
+// The one row on the way from the tag's home line that has the tag; null when there are several, or the tag says nothing.
+static inline const struct row *page_find_tag(const union page *page, uint32_t tag)
+{
+    const struct row *found = NULL;
+    uint32_t line = home_line(tag_prefix(tag));
+    if (tag == TAG_NONE) return NULL;
+    for (uint32_t n = 0; n < PAGE_LINES; n++, line = (line + 1) & (PAGE_LINES - 1)) {
+        const struct row *rows = &page->cells[line * PAGE_LINE_ROWS];
+        unsigned match = line_match_tag(rows, tag) & line_rows(line);
+        if (match) {
+            if (found || (match & (match - 1))) return NULL;
+            found = &rows[__builtin_ctz(match)];
+        }
+        if (line_match(rows, 0) & line_rows(line)) return found;
+    }
+    return found;
+}
+
+// The row, in its page, of an id that is in use and has the tag.
+static inline const struct row *id_row_in(const struct tally_mirror *mirror, struct tally_seed seed,
+                                          const struct table *table, uint32_t id, uint32_t tag, const union page *page)
+{
+    const struct row *row = page_find_tag(page, tag);
+    if (row) return row;
+    struct tally_bytes key = id_key(mirror, table, id);
+    return page_find(page, tally_fingerprint(seed, key.data, key.size));
+}
+
+// The row of an id; null when it is not in use.
+static inline const struct row *id_row(const struct tally_mirror *mirror, struct tally_seed seed,
+                                       const struct table *table, uint32_t id)
+{
+    uint32_t tag = id_tag(mirror, table, id);
+    if (tag == 0) return NULL;
+    return id_row_in(mirror, seed, table, id, tag, at(mirror, *directory_entry(mirror, table, tag_prefix(tag))));
 }
 
 #endif

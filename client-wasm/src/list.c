@@ -15,10 +15,10 @@ static uint32_t next_id(const struct tally_mirror *mirror, const struct table *t
             continue;
         }
         const struct id_page *page = id_page_of(mirror, table, id);
-        if (page->fingerprints) {
-            const uint64_t *fingerprints = at(mirror, page->fingerprints);
+        if (page->tags) {
+            const uint32_t *tags = at(mirror, page->tags);
             for (uint32_t i = id & (ID_PAGE_IDS - 1); i < ID_PAGE_IDS; i++, id++)
-                if (fingerprints[i]) return id;
+                if (tags[i]) return id;
         } else {
             id = (id | (ID_PAGE_IDS - 1)) + 1;
         }
@@ -26,15 +26,10 @@ static uint32_t next_id(const struct tally_mirror *mirror, const struct table *t
     return UINT32_MAX;
 }
 
-// The key of an id that is in use.
-static struct tally_bytes id_key(const struct tally_mirror *mirror, const struct table *table, uint32_t id)
+static int64_t id_value(const struct tally_mirror *mirror, struct tally_seed seed, const struct table *table,
+                        uint32_t id)
 {
-    return keys_get(at(mirror, id_page_of(mirror, table, id)->keys), id & (ID_PAGE_IDS - 1));
-}
-
-static int64_t id_value(const struct tally_mirror *mirror, const struct table *table, uint32_t id)
-{
-    const struct row *row = table_find(mirror, table, id_fingerprint(mirror, table, id));
+    const struct row *row = id_row(mirror, seed, table, id);
     assert(row);
     return row->value;
 }
@@ -46,7 +41,8 @@ bool tally_view_next(const struct tally_view *view, struct tally_cursor *cursor,
         const struct table *table = root_table(mirror, view->root, cursor->table);
         uint32_t id = next_id(mirror, table, cursor->id);
         if (id == UINT32_MAX) continue;
-        *out_row = (struct tally_row){cursor->table, id, id_key(mirror, table, id), id_value(mirror, table, id)};
+        *out_row = (struct tally_row){cursor->table, id, id_key(mirror, table, id),
+                                      id_value(mirror, view->root->seed, table, id)};
         cursor->id = id + 1;
         return true;
     }
@@ -135,8 +131,8 @@ static void place_columns(struct tally_frame_writer *writer, const struct segmen
     }
 }
 
-static void write_table(struct tally_frame_writer *writer, const struct tally_mirror *mirror, const struct table *table,
-                        uint32_t number, uint32_t id, const struct segment *segment)
+static void write_table(struct tally_frame_writer *writer, const struct tally_mirror *mirror, struct tally_seed seed,
+                        const struct table *table, uint32_t number, uint32_t id, const struct segment *segment)
 {
     uint32_t ids[ROWS_FETCHED], ids_count;
     tally_frame_table_begin(writer, number, tally_bytes(table->name, table->name_bytes), (enum tally_kind)table->kind);
@@ -144,13 +140,13 @@ static void write_table(struct tally_frame_writer *writer, const struct tally_mi
         for (ids_count = 0; ids_count < ROWS_FETCHED; ids_count++) {
             id = next_id(mirror, table, id);
             if (id >= segment->end_id) break;
-            uint64_t fingerprint = id_fingerprint(mirror, table, id);
-            const union page *page = at(mirror, *directory_entry(mirror, table, fingerprint));
-            __builtin_prefetch(&page->cells[home_line(fingerprint) * PAGE_LINE_ROWS]);
+            uint64_t prefix = tag_prefix(id_tag(mirror, table, id));
+            const union page *page = at(mirror, *directory_entry(mirror, table, prefix));
+            __builtin_prefetch(&page->cells[home_line(prefix) * PAGE_LINE_ROWS]);
             ids[ids_count] = id++;
         }
         for (uint32_t i = 0; i < ids_count; i++)
-            tally_frame_added(writer, ids[i], id_key(mirror, table, ids[i]), id_value(mirror, table, ids[i]));
+            tally_frame_added(writer, ids[i], id_key(mirror, table, ids[i]), id_value(mirror, seed, table, ids[i]));
     } while (ids_count == ROWS_FETCHED);
     tally_frame_table_end(writer);
 }
@@ -184,7 +180,8 @@ enum tally_status tally_view_write_chunk(const struct tally_view *view, struct t
     for (uint32_t i = 0; i < planned; i++) {
         uint32_t number = cursor->table + i;
         place_columns(&writer, &segments[i], scratch);
-        write_table(&writer, mirror, root_table(mirror, root, number), number, i == 0 ? cursor->id : 0, &segments[i]);
+        write_table(&writer, mirror, root->seed, root_table(mirror, root, number), number, i == 0 ? cursor->id : 0,
+                    &segments[i]);
     }
     enum tally_status status = tally_frame_finish(&writer);
     if (status) return status;

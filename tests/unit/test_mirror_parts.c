@@ -21,7 +21,11 @@ static void check_page(const union page *page, const struct naive_page *naive, u
         const struct row *row = page_find(page, naive->rows[i].fingerprint);
         assert_non_null(row);
         assert_true(row->value == naive->rows[i].value);
+        uint32_t tag = tag_of(row->fingerprint), same = 0;
+        for (uint32_t j = 0; j < naive->count; j++) same += tag_of(naive->rows[j].fingerprint) == tag;
+        assert_ptr_equal(page_find_tag(page, tag), same == 1 ? row : NULL);
     }
+    assert_null(page_find_tag(page, TAG_NONE));
     assert_null(page_find(page, absent));
     assert_null(page_find(page, page->head.generation)); // which looks like a fingerprint of the first line
 }
@@ -42,8 +46,11 @@ static void test_page(void **state)
         uint64_t unique = round % 3 ? test_random_next(&random) | 1ull << 40 : 0;
         mirror_page_init(&page, GENERATION, 3);
         for (unsigned step = 0; step < 300; step++) {
-            uint64_t fingerprint =
-                (++unique << 4) | ((first_line + test_random_below(&random, lines)) & (PAGE_LINES - 1));
+            uint64_t line = (first_line + test_random_below(&random, lines)) & (PAGE_LINES - 1);
+            uint64_t fingerprint = ++unique << 36 | line << 32 | test_random_below(&random, 1u << 31);
+            // Some share their upper half with another.
+            if (naive.count && test_random_percent(&random, 10))
+                fingerprint = naive.rows[0].fingerprint >> 32 << 32 | (fingerprint & 0x7fffffff) | 1u << 31;
             bool fill = step % 100 < 70;
             if (naive.count < PAGE_ROWS_MAX && (naive.count == 0 || test_random_percent(&random, fill ? 90 : 10))) {
                 struct row row = {fingerprint, (int64_t)test_random_next(&random)};
@@ -55,7 +62,7 @@ static void test_page(void **state)
                 mirror_page_remove(&page, row);
                 naive.rows[which] = naive.rows[--naive.count];
             }
-            check_page(&page, &naive, (unique + 1000) << 4 | (fingerprint & 15));
+            check_page(&page, &naive, (unique + 1000) << 36 | line << 32);
             assert_true(page.head.generation == GENERATION && page.head.depth == 3);
         }
     }
@@ -175,13 +182,73 @@ static void test_depth_is_bounded(void **state)
     test_memory_deinit(&memory);
 }
 
+// ---------------------------------------------------------------------------------------------------- tags
+
+#define TAGGED_KEYS 200000u
+
+struct tagged {
+    uint32_t tag, key;
+};
+
+static int by_tag(const void *a, const void *b)
+{
+    const struct tagged *x = a, *y = b;
+    if (x->tag != y->tag) return x->tag < y->tag ? -1 : 1;
+    return x->key < y->key ? -1 : x->key > y->key;
+}
+
+// Keys chosen with the seed known, so that two rows of one page share a tag: the tag does not tell which is meant.
+static void test_same_tag(void **state)
+{
+    (void)state;
+    struct tally_seed seed = {5, 6};
+    struct tagged *keys = malloc(TAGGED_KEYS * sizeof *keys);
+    assert_non_null(keys);
+    for (uint32_t i = 0; i < TAGGED_KEYS; i++) {
+        uint8_t room[TALLY_KEY_BYTES_MAX];
+        struct tally_bytes bytes = model_key(i + 1, room);
+        keys[i] = (struct tagged){tag_of(tally_fingerprint(seed, bytes.data, bytes.size)), i + 1};
+    }
+    qsort(keys, TAGGED_KEYS, sizeof *keys, by_tag);
+    uint32_t twin = 0;
+    while (twin + 1 < TAGGED_KEYS && keys[twin].tag != keys[twin + 1].tag) twin++;
+    assert_true(twin + 1 < TAGGED_KEYS);
+
+    struct test_memory memory;
+    test_memory_init(&memory, (size_t)4 << 20);
+    struct tally_mirror *mirror = test_mirror(&memory, "main", 0);
+    struct model model = {.epoch = 1, .version = 1, .seed = seed}, next;
+    model_add_table(&model);
+    for (uint32_t id = 0; id < 500; id++) {
+        uint32_t at = id < 2 ? twin + id : twin + id * 397; // the others from all over
+        model_set(&model, 0, id, keys[at % TAGGED_KEYS].key, id);
+    }
+    assert_int_equal(model_step(mirror, &memory.memory, NULL, &model, UINT32_MAX), TALLY_OK);
+    model_check_newest(mirror, &model);
+    model_copy(&next, &model);
+    next.version = 2;
+    next.table[0].rows[0].value += 100; // the first of the two
+    assert_int_equal(model_step(mirror, &memory.memory, &model, &next, UINT32_MAX), TALLY_OK);
+    model_check_newest(mirror, &next);
+    model_free(&model);
+    model_copy(&model, &next);
+    model.version = 3;
+    model_set(&model, 0, 1, 0, 0); // the other one goes
+    model.table[0].rows[0].value += 5;
+    assert_int_equal(model_step(mirror, &memory.memory, &next, &model, UINT32_MAX), TALLY_OK);
+    model_check_newest(mirror, &model);
+    model_free(&model);
+    model_free(&next);
+    free(keys);
+    test_memory_deinit(&memory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_page),
-        cmocka_unit_test(test_page_split),
-        cmocka_unit_test(test_arena),
-        cmocka_unit_test(test_depth_is_bounded),
+        cmocka_unit_test(test_page),     cmocka_unit_test(test_page_split),
+        cmocka_unit_test(test_arena),    cmocka_unit_test(test_depth_is_bounded),
+        cmocka_unit_test(test_same_tag),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
