@@ -3,6 +3,8 @@
 
 #define GROW_BYTES_MIN  ((size_t)1 << 20)
 #define ALIGN_LINES_MAX 64u // 4 KiB
+#define FETCH_AHEAD     4u  // blocks taken between the fetch of one and its own turn, plus 1
+#define FETCH_LINES_MAX 16u // of a block
 
 static uint32_t class_of(uint32_t lines)
 {
@@ -30,14 +32,38 @@ static void push(struct tally_mirror *mirror, uint32_t block, uint32_t class)
     mirror->arena.free[class] = block;
 }
 
+// Fetches the lines of a block that will be taken soon, to write to them: the first store to each would otherwise wait for memory,
+// which makes up more than half of the time of a copy to a block that was not used lately.
+// Always inline: gcc 12 takes a function that does nothing but this for one without effect, and drops its calls.
+static inline __attribute__((always_inline)) void fetch(struct tally_mirror *mirror, const struct trunk *trunk,
+                                                        uint32_t class)
+{
+    if (trunk->count < FETCH_AHEAD && trunk->next == 0) return;
+    uint32_t block;
+    if (trunk->count >= FETCH_AHEAD) {
+        block = trunk->leaf[trunk->count - FETCH_AHEAD];
+    } else {
+        const struct trunk *next = at(mirror, trunk->next);
+        uint32_t later = FETCH_AHEAD - trunk->count - 1; // after those and the trunk itself
+        block = next->count > later ? next->leaf[next->count - 1 - later] : trunk->next;
+    }
+    uint8_t *line = at(mirror, block);
+    uint32_t lines = class_lines(class) < FETCH_LINES_MAX ? class_lines(class) : FETCH_LINES_MAX;
+    for (uint32_t i = 0; i < lines; i++) __builtin_prefetch(line + (size_t)i * LINE_BYTES, 1);
+}
+
 static uint32_t pop(struct tally_mirror *mirror, uint32_t class)
 {
     uint32_t block = mirror->arena.free[class];
     if (block == 0) return 0;
     struct trunk *trunk = at(mirror, block);
+    fetch(mirror, trunk, class);
     if (trunk->count) return trunk->leaf[--trunk->count];
     mirror->arena.free[class] = trunk->next;
-    if (trunk->next) __builtin_prefetch(at(mirror, trunk->next));
+    if (trunk->next) {
+        const struct trunk *next = at(mirror, trunk->next);
+        if (next->next) __builtin_prefetch(at(mirror, next->next));
+    }
     return block;
 }
 
