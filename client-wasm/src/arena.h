@@ -6,7 +6,7 @@
 // larger than asked for (plus one line). Each class has a list of free blocks (struct trunk); new ones are cut from the end of what is used;
 // when that ends the memory grows; when it cannot, a larger free block is cut up. Free neighbours are not joined:
 // what the arena holds is therefore at most the sum over classes of each one's own highest use. Sizes of a mirror's blocks are few
-// (pages, directory blocks, fingerprints) but for keys and tops, so in steady churn that is close to the highest use of all.
+// (pages, directory blocks, tags) but for keys and tops, so in steady churn that is close to the highest use of all.
 #ifndef TALLYCAST_ARENA_H
 #define TALLYCAST_ARENA_H
 
