@@ -83,17 +83,19 @@ static const union page *page_of(const struct work *work, uint32_t tag)
 
 static enum tally_status change_rows(struct work *work, const struct change *rows, uint32_t count)
 {
+    const union page *pages[AHEAD_LINE]; // of the rows whose lines were fetched
     // Begins before the first row, so that it too was fetched ahead. A number below 0 wraps to one that is not below count.
     for (uint32_t i = 0u - AHEAD_ENTRY; i != count; i++) {
         uint32_t entry = i + AHEAD_ENTRY, line = i + AHEAD_LINE, whole = i + AHEAD_PAGE;
         if (entry < count) __builtin_prefetch(directory_entry(work->mirror, work->table, tag_prefix(rows[entry].tag)));
         if (line < count) {
             const union page *page = page_of(work, rows[line].tag);
+            pages[line % AHEAD_LINE] = page;
             __builtin_prefetch(page);
             __builtin_prefetch(&page->cells[home_line(tag_prefix(rows[line].tag)) * PAGE_LINE_ROWS]);
         }
         if (whole < count) {
-            const union page *page = page_of(work, rows[whole].tag);
+            const union page *page = pages[whole % AHEAD_LINE];
             if (page->head.generation != work->root->generation) // it will be copied
                 for (uint32_t j = 1; j < PAGE_LINES; j++) __builtin_prefetch(&page->cells[j * PAGE_LINE_ROWS]);
         }
