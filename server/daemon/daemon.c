@@ -62,19 +62,9 @@ static const struct tally_server_ops core_ops = {.publish = on_publish, .reply =
 
 // ---------------------------------------------------------------------------------------------------- end
 
-// Sockets are closed when the last answers have gone; then nothing is left in the loop, and it returns.
-static void end_finish(struct daemon *daemon)
-{
-    uv_handle_t *handles[] = {(uv_handle_t *)&daemon->tick, (uv_handle_t *)&daemon->refusals,
-                              (uv_handle_t *)&daemon->stopping, (uv_handle_t *)&daemon->sigterm,
-                              (uv_handle_t *)&daemon->sigint};
-    for (size_t i = 0; i < sizeof handles / sizeof *handles; i++)
-        if (!uv_is_closing(handles[i])) uv_close(handles[i], NULL);
-    tally_pull_close(&daemon->pull);
-    tally_rep_close(&daemon->ingest);
-    tally_rep_close(&daemon->catchup);
-    tally_pub_close(&daemon->pub);
-}
+// The loop ends when the last answers have gone. NNG's sockets stay as they are until the process is gone: nng_close (1.5.2) can wait
+// for ever while a peer is connecting.
+static void end_finish(struct daemon *daemon) { uv_stop(&daemon->loop); }
 
 static void on_failed(uv_timer_t *timer)
 {
@@ -251,19 +241,19 @@ static void serve(struct daemon *daemon)
         uint64_t now_ms = uv_now(&daemon->loop);
         uint64_t left_ms = daemon->grace_end_ms > now_ms ? daemon->grace_end_ms - now_ms : 0;
         tally_http_stop(&daemon->http, (unsigned)left_ms); // its readers must be gone before the core is
-        (void)uv_loop_close(&daemon->loop);
     }
     tally_reads_native_destroy(&daemon->reads);
 }
 
 enum exit_code daemon_run(const struct options *options)
 {
-    struct daemon daemon = {.options = options};
+    // Static, and not taken apart: NNG's threads may still put mail into its loop, until the process is gone.
+    static struct daemon daemon;
+    daemon = (struct daemon){.options = options};
     (void)signal(SIGPIPE, SIG_IGN);
     if (pthread_mutex_init(&daemon.mutex, NULL)) return EXIT_REFUSED;
     serve(&daemon);
     storage_close(&daemon);
-    pthread_mutex_destroy(&daemon.mutex);
     tally_info("ended", tally_log_u64("exit_code", (uint64_t)daemon.exit_code));
     return daemon.exit_code;
 }

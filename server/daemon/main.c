@@ -2,6 +2,8 @@
 #include "daemon.h"
 
 #include <io/log.h>
+#include <stdio.h>
+#include <unistd.h>
 
 int main(int argc, char **argv)
 {
@@ -18,6 +20,9 @@ int main(int argc, char **argv)
     if (outcome == TALLY_SETTINGS_RUN) {
         tally_log_configure((enum tally_log_level)options.log_level, (enum tally_log_format)options.log_format);
         code = (int)daemon_run(&options);
+        (void)fflush(NULL);
+        // Not by exit: NNG's threads still run, and what they look at must not be taken apart under them.
+        _exit(code);
     } else {
         code = tally_settings_finish(&server_settings, outcome, &reason);
     }

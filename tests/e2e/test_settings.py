@@ -3,6 +3,7 @@
 import re
 import signal
 import subprocess
+import time
 
 import harness
 from harness import BIN, ROOT, Feeder, recount, stream, wait_until
@@ -141,6 +142,23 @@ class Settings(harness.Case):
         self.assert_counts(edge, recount(feeder.written.elements()))
         edge.process.send_signal(signal.SIGTERM)
         self.assertEqual(edge.wait_exit(10), 0, edge.log())
+
+    def test_sigterm_while_peers_connect(self):
+        """NNG's close can wait for ever while a connection is being made: the daemon's end must not hang on it."""
+        server = self.server()
+        for _ in range(20):
+            server.start()
+            peers = [subprocess.Popen([BIN / "tallycast", "count", "--to", server.settings["ingest"], "--quiet", "--timeout", "1", "-"],
+                                      stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(6)]
+            for peer in peers:
+                peer.stdin.write(b"t\tk\n")
+                peer.stdin.close()
+            time.sleep(0.02 * self.random.random())  # somewhere in their coming and going
+            server.process.send_signal(signal.SIGTERM)
+            self.assertEqual(server.wait_exit(15), 0, server.log())
+            for peer in peers:
+                peer.kill()
+                peer.wait()
 
     def test_sigterm_while_nobody_listens(self):
         """No peer, no data, in the middle of nothing: it ends at once."""
