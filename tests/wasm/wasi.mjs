@@ -7,7 +7,8 @@ import { WASI } from 'node:wasi'
 const source = process.env.TALLY_SOURCE_DIR
 const env = process.env.TALLY_SEED ? { TALLY_SEED: process.env.TALLY_SEED } : {}
 const wasi = new WASI({ version: 'preview1', args: ['test'], env, preopens: { '/source': source }, returnOnExit: true })
-const imports = wasi.getImportObject()
+// Node 18, Debian 12's own, has no getImportObject yet.
+const imports = wasi.getImportObject?.() ?? { wasi_snapshot_preview1: wasi.wasiImport }
 // Called directly, Node 20's fd_write aborts the process once the memory has grown far. Not so through a function.
 for (const [name, call] of Object.entries(imports.wasi_snapshot_preview1))
   imports.wasi_snapshot_preview1[name] = (...args) => call(...args)
