@@ -34,8 +34,7 @@ void cli_complain(const char *format, ...)
 
 // --------------------------------------------------------------------------------------------------- options
 
-static void print_help(const struct cli_command *command, const struct cli_option *options,
-                       size_t option_count)
+static void print_help(const struct cli_command *command, const struct cli_option *options, size_t option_count)
 {
     printf("usage: tallycast %s %s\n\n%s\n\n", command->name, command->arguments, command->purpose);
     for (size_t i = 0; i <= option_count; i++) {
@@ -83,22 +82,22 @@ static void take_value(const struct cli_command *command, const struct cli_optio
             *(uint64_t *)option->target = number;
             return;
         }
-        cli_complain("--%s wants a number from %llu to %llu, not \"%s\"", option->name,
-                     (unsigned long long)option->min, (unsigned long long)option->max, value);
+        cli_complain("--%s wants a number from %llu to %llu, not \"%s\"", option->name, (unsigned long long)option->min,
+                     (unsigned long long)option->max, value);
         wrong_use(command);
     }
 }
 
-static const struct cli_option *find_option(const struct cli_option *options, size_t option_count,
-                                            const char *name, size_t size)
+static const struct cli_option *find_option(const struct cli_option *options, size_t option_count, const char *name,
+                                            size_t size)
 {
     for (size_t i = 0; i < option_count; i++)
         if (strlen(options[i].name) == size && memcmp(options[i].name, name, size) == 0) return &options[i];
     return NULL;
 }
 
-int cli_parse(const struct cli_command *command, const struct cli_option *options, size_t option_count,
-              int argc, char **argv)
+int cli_parse(const struct cli_command *command, const struct cli_option *options, size_t option_count, int argc,
+              char **argv)
 {
     command_name = command->name;
     int words = 0;
@@ -113,12 +112,10 @@ int cli_parse(const struct cli_command *command, const struct cli_option *option
             only_words = true;
             continue;
         }
-        if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
-            print_help(command, options, option_count);
+        if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) print_help(command, options, option_count);
         const char *name = word + (word[1] == '-' ? 2 : 1), *equals = strchr(name, '=');
         size_t size = equals ? (size_t)(equals - name) : strlen(name);
-        const struct cli_option *option =
-            word[1] == '-' ? find_option(options, option_count, name, size) : NULL;
+        const struct cli_option *option = word[1] == '-' ? find_option(options, option_count, name, size) : NULL;
         if (!option) {
             cli_complain("unknown option %s", word);
             wrong_use(command);
@@ -153,8 +150,7 @@ bool cli_number(const char *text, uint64_t *out_number)
                          : hex && *text >= 'A' && *text <= 'F' ? (unsigned)(*text - 'A' + 10)
                                                                : 99;
         if (digit == 99) return false;
-        if (__builtin_mul_overflow(number, hex ? 16u : 10u, &number) ||
-            __builtin_add_overflow(number, digit, &number))
+        if (__builtin_mul_overflow(number, hex ? 16u : 10u, &number) || __builtin_add_overflow(number, digit, &number))
             return false;
     }
     *out_number = number;
@@ -181,8 +177,7 @@ static void on_signal(int number)
     if (cli_interrupted) {
         // Show the cursor again, in case `watch` hid it.
         static const char restore[] = "\033[?25h\n";
-        if (isatty(STDOUT_FILENO) && write(STDOUT_FILENO, restore, sizeof restore - 1) < 0)
-            _exit(128 + number);
+        if (isatty(STDOUT_FILENO) && write(STDOUT_FILENO, restore, sizeof restore - 1) < 0) _exit(128 + number);
         _exit(128 + number);
     }
     cli_interrupted = 1;

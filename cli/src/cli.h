@@ -63,8 +63,8 @@ struct cli_command {
 // the command's name. Prints the help and ends the process for --help; complains and ends it with
 // CLI_WRONG_USE for what it does not know. The positional words are moved to the front of argv (from argv[1]
 // on); returns how many there are.
-int cli_parse(const struct cli_command *command, const struct cli_option *options, size_t option_count,
-              int argc, char **argv);
+int cli_parse(const struct cli_command *command, const struct cli_option *options, size_t option_count, int argc,
+              char **argv);
 
 // Decimal, or hexadecimal behind "0x"; the whole text. False when it is anything else, or out of 64 bits.
 bool cli_number(const char *text, uint64_t *out_number);

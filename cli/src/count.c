@@ -127,8 +127,7 @@ static bool next_event(struct counting *c, struct cli_event *out_event)
 
 static bool has_line(const struct counting *c)
 {
-    return c->holding ||
-           (c->begin < c->end && (c->input_over || memchr(c->input + c->begin, '\n', c->end - c->begin)));
+    return c->holding || (c->begin < c->end && (c->input_over || memchr(c->input + c->begin, '\n', c->end - c->begin)));
 }
 
 // --------------------------------------------------------------------------------------------------- merging
@@ -178,18 +177,16 @@ static void show_progress(struct counting *c, bool force)
     char line[256], events[32], rate[32], percent[32] = "";
     double seconds = (double)(now - c->start_ms + 1) / 1000;
     if (c->file_bytes)
-        snprintf(percent, sizeof percent, "%3.0f %%  ",
-                 100.0 * (double)c->read_bytes / (double)c->file_bytes);
+        snprintf(percent, sizeof percent, "%3.0f %%  ", 100.0 * (double)c->read_bytes / (double)c->file_bytes);
     uint64_t silent = cli_sender_silent_ms(c->sender);
     char state[64] = "";
     if (!figures.connected)
         snprintf(state, sizeof state, "  not connected");
     else if (silent > 1000)
         snprintf(state, sizeof state, "  no answer for %.0f s", (double)silent / 1000);
-    snprintf(line, sizeof line, "%s%s events acknowledged  %s/s  %" PRIu64 " batches  version %" PRIu64 "%s",
-             percent, cli_thousands(figures.events, events),
-             cli_thousands((uint64_t)((double)figures.events / seconds), rate), figures.batches,
-             figures.version, state);
+    snprintf(line, sizeof line, "%s%s events acknowledged  %s/s  %" PRIu64 " batches  version %" PRIu64 "%s", percent,
+             cli_thousands(figures.events, events), cli_thousands((uint64_t)((double)figures.events / seconds), rate),
+             figures.batches, figures.version, state);
     cli_progress(line);
 }
 
@@ -204,19 +201,17 @@ static int tell_result(struct counting *c)
         printf("{\"events\":%" PRIu64 ",\"batches\":%" PRIu64 ",\"acknowledged_version\":%" PRIu64
                ",\"seconds\":%.3f,\"bytes\":%" PRIu64 ",\"repeats\":%" PRIu64 ",\"bad_lines\":%" PRIu64
                ",\"interrupted\":%s}\n",
-               figures.events, figures.batches, figures.version, seconds, figures.bytes, figures.repeats,
-               c->bad_lines, c->interrupted_ms ? "true" : "false");
+               figures.events, figures.batches, figures.version, seconds, figures.bytes, figures.repeats, c->bad_lines,
+               c->interrupted_ms ? "true" : "false");
     } else if (!c->quiet) {
         char events[32], bytes[32];
         printf("%s events in %" PRIu64 " batches (%s) acknowledged at version %" PRIu64 ", %.2f s%s\n",
-               cli_thousands(figures.events, events), figures.batches,
-               cli_bytes((double)figures.bytes, bytes), figures.version, seconds,
-               c->interrupted_ms ? ", interrupted" : "");
+               cli_thousands(figures.events, events), figures.batches, cli_bytes((double)figures.bytes, bytes),
+               figures.version, seconds, c->interrupted_ms ? ", interrupted" : "");
     }
     if (!cli_flush()) return CLI_WRONG_USE;
     if (figures.events < c->events) {
-        cli_complain("%" PRIu64
-                     " events that were read were not acknowledged; they may or may not be counted",
+        cli_complain("%" PRIu64 " events that were read were not acknowledged; they may or may not be counted",
                      c->events - figures.events);
         return CLI_UNREACHABLE;
     }
@@ -309,8 +304,7 @@ static int count_all(struct counting *c)
     int code = open_input(c);
     if (code != CLI_DONE) return code;
     struct tally_seed seed;
-    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed)
-        seed = (struct tally_seed){cli_unix_ms(), 1};
+    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed) seed = (struct tally_seed){cli_unix_ms(), 1};
     c->merge = cli_merge_create(c->batch_bytes, seed);
     if (!c->merge) {
         cli_complain("out of memory");
@@ -358,25 +352,23 @@ static const struct cli_option *options_of(struct counting *c, size_t *out_count
 {
     static struct cli_option options[15];
     const struct cli_option all[] = {
-        {"to", "URL", "the server's ingest endpoint (tcp://127.0.0.1:7701);\ntls+tcp:// with --tls-ca",
-         CLI_TEXT, &c->to, 0, 0},
+        {"to", "URL", "the server's ingest endpoint (tcp://127.0.0.1:7701);\ntls+tcp:// with --tls-ca", CLI_TEXT,
+         &c->to, 0, 0},
         {"dataset", "NAME", "the dataset (main)", CLI_TEXT, &c->dataset, 0, 0},
         {"json", NULL, "print the result as one line of JSON", CLI_FLAG, &c->json, 0, 0},
         {"quiet", NULL, "no progress, no result", CLI_FLAG, &c->quiet, 0, 0},
         {"rate", "N", "send at most N events a second", CLI_NUMBER, &c->rate, 1, 1000000000},
         {"skip-bad", NULL, "skip bad lines and tell how many", CLI_FLAG, &c->skip_bad, 0, 0},
-        {"escaped", NULL, "keys are written as dump writes them: \\t \\n \\r \\\\", CLI_FLAG, &c->escaped, 0,
-         0},
+        {"escaped", NULL, "keys are written as dump writes them: \\t \\n \\r \\\\", CLI_FLAG, &c->escaped, 0, 0},
         {"batch-ms", "MS", "send what is merged after so long (10)", CLI_NUMBER, &c->batch_ms, 0, 60000},
         {"batch-bytes", "N", "or when a batch would be larger (1048576)", CLI_NUMBER, &c->batch_bytes, 4096,
          TALLY_BATCH_BYTES_MAX},
         {"in-flight", "N", "batches on their way at once, each of a producer\nof its own (4)", CLI_NUMBER,
          &c->in_flight, 1, CLI_LANES_MAX},
-        {"producer", "ID",
-         "count as this producer, going on with its sequence\n(a random one; implies --in-flight 1)",
+        {"producer", "ID", "count as this producer, going on with its sequence\n(a random one; implies --in-flight 1)",
          CLI_TEXT, &c->producer_text, 0, 0},
-        {"timeout", "SECONDS", "give up when the server is silent for so long\n(never)", CLI_NUMBER,
-         &c->timeout_s, 1, 86400},
+        {"timeout", "SECONDS", "give up when the server is silent for so long\n(never)", CLI_NUMBER, &c->timeout_s, 1,
+         86400},
         {"tls-ca", "FILE", "CA that signed the server's certificate", CLI_TEXT, &c->tls_ca, 0, 0},
         {"tls-cert", "FILE", "own certificate, with --tls-key FILE", CLI_TEXT, &c->tls_cert, 0, 0},
         {"tls-key", "FILE", "own private key", CLI_TEXT, &c->tls_key, 0, 0},

@@ -60,14 +60,10 @@ static void print_row(const struct dumping *d, struct tally_bytes table, const s
     fwrite(writer->data, 1, writer->size, stdout);
 }
 
-static void print_meta(const struct dumping *d, const struct tally_view_info *info,
-                       struct tally_bytes dataset)
+static void print_meta(const struct dumping *d, const struct tally_view_info *info, struct tally_bytes dataset)
 {
-    struct cli_meta meta = {.epoch = info->epoch,
-                            .version = info->version,
-                            .keys = info->rows,
-                            .digest = info->digest,
-                            .seed = info->seed};
+    struct cli_meta meta = {
+        .epoch = info->epoch, .version = info->version, .keys = info->rows, .digest = info->digest, .seed = info->seed};
     memcpy(meta.dataset, dataset.data, dataset.size < 64 ? dataset.size : 64);
     if (!d->as_json) {
         cli_meta_write(stdout, &meta);
@@ -99,8 +95,7 @@ static int print_rows(struct dumping *d, struct tally_bytes dataset)
         if (row.table != table_number) {
             table_number = row.table;
             if (tally_view_table_info(&view, table_number, &table) != TALLY_OK) break;
-            wanted = !d->only_table ||
-                     tally_bytes_equal(table.name, tally_bytes(d->only_table, strlen(d->only_table)));
+            wanted = !d->only_table || tally_bytes_equal(table.name, tally_bytes(d->only_table, strlen(d->only_table)));
         }
         if (wanted) print_row(d, table.name, &row, &writer);
     }
@@ -164,17 +159,16 @@ const struct cli_command cli_dump = {
     .name = "dump",
     .arguments = "[--at URL] [--table NAME] [--meta] [--json]",
     .purpose = "Write every row of one version as table<TAB>key<TAB>value lines.",
-    .details =
-        "The rows come from one version, and its digest was verified before the first line. Tab,\n"
-        "newline, carriage return and backslash in a key are written \\t \\n \\r \\\\; `tallycast\n"
-        "count --escaped` reads such lines. The order is the server's; sort if you need one. A dump\n"
-        "with --meta can be checked by `tallycast verify`. The meta line holds the dataset's seed,\n"
-        "which is a secret towards those who choose keys.\n"
-        "\n"
-        "Exit codes: 0 done, 1 nothing to dump (with --meta), 2 wrong use, 3 cannot reach, 4 refused,\n"
-        "or it did not verify.\n"
-        "\n"
-        "Example:\n"
-        "  tallycast dump --at http://127.0.0.1:8091 --meta > main.dump\n",
+    .details = "The rows come from one version, and its digest was verified before the first line. Tab,\n"
+               "newline, carriage return and backslash in a key are written \\t \\n \\r \\\\; `tallycast\n"
+               "count --escaped` reads such lines. The order is the server's; sort if you need one. A dump\n"
+               "with --meta can be checked by `tallycast verify`. The meta line holds the dataset's seed,\n"
+               "which is a secret towards those who choose keys.\n"
+               "\n"
+               "Exit codes: 0 done, 1 nothing to dump (with --meta), 2 wrong use, 3 cannot reach, 4 refused,\n"
+               "or it did not verify.\n"
+               "\n"
+               "Example:\n"
+               "  tallycast dump --at http://127.0.0.1:8091 --meta > main.dump\n",
     .run = run,
 };

@@ -16,8 +16,7 @@ static size_t on_bytes(char *data, size_t one, size_t size, void *argument)
     struct tally_bytes bytes = tally_bytes(data, size);
     if (request->sink && request->status == 200) return request->sink(request->ctx, bytes) ? size : 0;
     if (size > request->body_bytes_max - request->answer.size) {
-        snprintf(request->error, sizeof request->error, "the answer is over %zu bytes",
-                 request->body_bytes_max);
+        snprintf(request->error, sizeof request->error, "the answer is over %zu bytes", request->body_bytes_max);
         return 0;
     }
     tally_write_raw(&request->answer, data, size);
@@ -106,8 +105,7 @@ static void take_results(CURLM *multi, struct transfer *transfers, struct cli_ht
         const struct transfer *transfer = &transfers[request - requests];
         CURLcode result = message->data.result;
         curl_easy_getinfo(message->easy_handle, CURLINFO_TOTAL_TIME, &request->seconds);
-        if (result != CURLE_OK)
-            fail(request, transfer->error[0] ? transfer->error : curl_easy_strerror(result));
+        if (result != CURLE_OK) fail(request, transfer->error[0] ? transfer->error : curl_easy_strerror(result));
     }
 }
 
@@ -145,9 +143,7 @@ void cli_http_free(struct cli_http_request *request) { tally_writer_free(&reques
 
 bool cli_http_check_url(const char *url)
 {
-    const char *host = strncmp(url, "http://", 7) == 0    ? url + 7
-                       : strncmp(url, "https://", 8) == 0 ? url + 8
-                                                          : NULL;
+    const char *host = strncmp(url, "http://", 7) == 0 ? url + 7 : strncmp(url, "https://", 8) == 0 ? url + 8 : NULL;
     if (host && *host && *host != '/') {
         size_t size = strcspn(host, "/");
         if (host[size] == 0 || strcmp(host + size, "/") == 0) return true;
@@ -195,8 +191,7 @@ void cli_http_encode(struct tally_writer *path, struct tally_bytes bytes)
     static const char hex[] = "0123456789ABCDEF";
     for (size_t i = 0; i < bytes.size; i++) {
         uint8_t c = bytes.data[i];
-        bool plain =
-            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-_.~/", c);
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-_.~/", c);
         if (plain && c)
             tally_write_raw(path, &c, 1);
         else

@@ -12,8 +12,7 @@ bool cli_value_parse(struct tally_bytes text, int64_t *out_value)
         if (text.data[i] < '0' || text.data[i] > '9') return false;
         int64_t digit = text.data[i] - '0';
         // Downwards, because the smallest value has no positive twin.
-        if (__builtin_mul_overflow(value, 10, &value) || __builtin_sub_overflow(value, digit, &value))
-            return false;
+        if (__builtin_mul_overflow(value, 10, &value) || __builtin_sub_overflow(value, digit, &value)) return false;
     }
     if (!negative && value == INT64_MIN) return false;
     *out_value = negative ? value : -value;
@@ -35,8 +34,7 @@ const char *cli_line_parse(uint8_t *line, size_t size, bool escaped, struct cli_
         struct tally_bytes text = tally_bytes(second + 1, key_size - (size_t)(second - key) - 1);
         key_size = (size_t)(second - key);
         if (memchr(text.data, '\t', text.size)) return "more than three fields";
-        if (!cli_value_parse(text, &amount))
-            return "the amount is not an integer from 0 to 9223372036854775807";
+        if (!cli_value_parse(text, &amount)) return "the amount is not an integer from 0 to 9223372036854775807";
         if (amount < 0) return "the amount is negative: a counter only grows";
     }
     if (escaped) {

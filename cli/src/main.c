@@ -16,10 +16,8 @@ static void usage(FILE *out)
     fprintf(out, "usage: tallycast COMMAND ...\n\nTalks to a tallycast server or edge.\n\n");
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         fprintf(out, "  %-10s%s\n", commands[i]->name, commands[i]->purpose);
-    fprintf(
-        out,
-        "\n`tallycast COMMAND --help` tells more, with an example. `tallycast --version` tells the version.\n"
-        "\nExit codes: 0 done, 1 the answer is no, 2 wrong use, 3 cannot reach, 4 refused.\n");
+    fprintf(out, "\n`tallycast COMMAND --help` tells more, with an example. `tallycast --version` tells the version.\n"
+                 "\nExit codes: 0 done, 1 the answer is no, 2 wrong use, 3 cannot reach, 4 refused.\n");
 }
 
 int main(int argc, char **argv)

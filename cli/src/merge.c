@@ -165,8 +165,7 @@ enum tally_status cli_merge_take(struct cli_merge *merge, const struct tally_bat
         tally_batch_table_begin(writer, tally_bytes(table->name, table->name_size));
         for (uint32_t at = table->first; at != NONE; at = merge->entries[at].next) {
             const struct entry *entry = &merge->entries[at];
-            tally_batch_add(writer, tally_bytes(merge->bytes + entry->key_at, entry->key_size),
-                            entry->amount);
+            tally_batch_add(writer, tally_bytes(merge->bytes + entry->key_at, entry->key_size), entry->amount);
         }
         tally_batch_table_end(writer);
     }
@@ -177,8 +176,8 @@ enum tally_status cli_merge_take(struct cli_merge *merge, const struct tally_bat
         for (uint32_t i = 0; i < merge->entry_count; i++) {
             const struct entry *entry = &merge->entries[i];
             struct tally_seed seed = {merge->seed.k0 + entry->table, merge->seed.k1};
-            uint32_t slot = (uint32_t)tally_siphash(seed, merge->bytes + entry->key_at, entry->key_size) &
-                            merge->slot_mask;
+            uint32_t slot =
+                (uint32_t)tally_siphash(seed, merge->bytes + entry->key_at, entry->key_size) & merge->slot_mask;
             // Entries are cleared in order of arrival, so an emptied slot may cut a later entry's probe path:
             // go on past empty slots until this very entry is met.
             while (merge->slots[slot] != i) slot = (slot + 1) & merge->slot_mask;

@@ -22,8 +22,8 @@ void cli_merge_destroy(struct cli_merge **merge);
 // Adds `amount` (0 or more) to (table, key), names and sizes checked by the caller. TALLY_OK; TALLY_FULL: it
 // would not fit into one batch any more, or its sum leaves 63 bits: take the batch out and add again. An
 // empty merge takes anything. Cost: one hash.
-TALLY_CHECKED enum tally_status cli_merge_add(struct cli_merge *merge, struct tally_bytes table,
-                                              struct tally_bytes key, int64_t amount);
+TALLY_CHECKED enum tally_status cli_merge_add(struct cli_merge *merge, struct tally_bytes table, struct tally_bytes key,
+                                              int64_t amount);
 
 size_t cli_merge_entries(const struct cli_merge *merge);
 uint64_t cli_merge_events(const struct cli_merge *merge); // adds since the last take
@@ -31,8 +31,7 @@ uint64_t cli_merge_events(const struct cli_merge *merge); // adds since the last
 // Appends a sealed Request with everything in it, tables in order of their first event, and empties the
 // merge. `writer`: out, body, entries and amounts set up by the caller. TALLY_NO_MEMORY: nothing was taken
 // out.
-TALLY_CHECKED enum tally_status cli_merge_take(struct cli_merge *merge,
-                                               const struct tally_batch_header *header,
+TALLY_CHECKED enum tally_status cli_merge_take(struct cli_merge *merge, const struct tally_batch_header *header,
                                                struct tally_batch_writer *writer);
 
 #endif

@@ -4,8 +4,7 @@
 #include <stdlib.h>
 
 // The value of one line `name{labels} value [time]`, when it is a sample of `name`.
-static bool sample(struct tally_bytes line, const char *name, size_t name_size, double *out_value,
-                   bool *out_bad)
+static bool sample(struct tally_bytes line, const char *name, size_t name_size, double *out_value, bool *out_bad)
 {
     if (line.size <= name_size || memcmp(line.data, name, name_size) != 0) return false;
     size_t at = name_size;

@@ -73,8 +73,7 @@ static bool is_empty_server(const char *base)
 
 int cli_snapshot_fetch(const char *base, cli_frame_sink *sink, void *ctx)
 {
-    struct fetching f = {
-        .sink = sink, .ctx = ctx, .held = tally_writer_growable(&tally_alloc_libc), .base = base};
+    struct fetching f = {.sink = sink, .ctx = ctx, .held = tally_writer_growable(&tally_alloc_libc), .base = base};
     struct cli_http_request request = {
         .base = base, .path = "/v1/snapshot", .body_bytes_max = 64u << 10, .sink = on_bytes, .ctx = &f};
     cli_http_run(&request, 1);
@@ -120,8 +119,7 @@ bool cli_meta_parse(const char *line, struct cli_meta *out_meta)
     if (sscanf(line,
                "# tallycast dump dataset=%64[a-z0-9_.-] epoch=%16" SCNx64 " version=%20" SCNu64
                " digest=%32[0-9a-f] seed=%16" SCNx64 "%16" SCNx64 " keys=%20" SCNu64 "%n",
-               meta.dataset, &meta.epoch, &meta.version, digest, &meta.seed.k1, &meta.seed.k0, &meta.keys,
-               &end) != 7)
+               meta.dataset, &meta.epoch, &meta.version, digest, &meta.seed.k1, &meta.seed.k0, &meta.keys, &end) != 7)
         return false;
     if (end < 0 || line[end] != 0 || !tally_digest_parse(digest, &meta.digest)) return false;
     *out_meta = meta;

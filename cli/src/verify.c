@@ -116,8 +116,7 @@ static bool on_frame(void *ctx, struct tally_bytes frame)
     enum tally_status status = tally_frame_open(frame, &reader);
     if (status == TALLY_OK && !v->begun) {
         const struct tally_frame_header *header = &reader.header;
-        memcpy(v->stated.dataset, header->dataset.data,
-               header->dataset.size < 64 ? header->dataset.size : 64);
+        memcpy(v->stated.dataset, header->dataset.data, header->dataset.size < 64 ? header->dataset.size : 64);
         v->stated.epoch = header->epoch;
         v->stated.version = header->to;
         v->stated.digest = header->digest;
@@ -127,8 +126,7 @@ static bool on_frame(void *ctx, struct tally_bytes frame)
     }
     struct tally_table_reader table;
     bool good = status == TALLY_OK && reader.header.from == 0;
-    while (good && (status = tally_frame_next_table(&reader, &table)) == TALLY_OK)
-        good = add_table(v, &table);
+    while (good && (status = tally_frame_next_table(&reader, &table)) == TALLY_OK) good = add_table(v, &table);
     if (good && status == TALLY_NOT_FOUND) return true;
     cli_complain("what %s sent is no whole state: %s", v->at, tally_status_str(status));
     return false;
@@ -151,8 +149,8 @@ static int tell(const struct verifying *v)
         printf("good: version %" PRIu64 " of dataset %s, %" PRIu64 " keys, digest %s\n", v->stated.version,
                v->stated.dataset, v->rows, found);
     } else {
-        printf("bad: version %" PRIu64 " of dataset %s was stated with %" PRIu64
-               " keys, digest %s; these are %" PRIu64 " keys, digest %s\n",
+        printf("bad: version %" PRIu64 " of dataset %s was stated with %" PRIu64 " keys, digest %s; these are %" PRIu64
+               " keys, digest %s\n",
                v->stated.version, v->stated.dataset, v->stated.keys, stated, v->rows, found);
     }
     if (!cli_flush()) return CLI_WRONG_USE;
@@ -186,12 +184,11 @@ const struct cli_command cli_verify = {
     .name = "verify",
     .arguments = "[--json] FILE|-|--at URL",
     .purpose = "Recompute the digest of a dump row by row and compare it with the stated one.",
-    .details =
-        "FILE is what `tallycast dump --meta` wrote; with --at a whole version is fetched instead.\n"
-        "\n"
-        "Exit codes: 0 equal, 1 not equal, 2 wrong use or no dump, 3 cannot reach, 4 refused.\n"
-        "\n"
-        "Example:\n"
-        "  tallycast dump --meta > main.dump && tallycast verify main.dump\n",
+    .details = "FILE is what `tallycast dump --meta` wrote; with --at a whole version is fetched instead.\n"
+               "\n"
+               "Exit codes: 0 equal, 1 not equal, 2 wrong use or no dump, 3 cannot reach, 4 refused.\n"
+               "\n"
+               "Example:\n"
+               "  tallycast dump --meta > main.dump && tallycast verify main.dump\n",
     .run = run,
 };

@@ -203,17 +203,16 @@ const struct cli_command cli_watch = {
     .name = "watch",
     .arguments = "[--at URL]... [--json] [OPTIONS]",
     .purpose = "Watch a server and its edges while they work.",
-    .details =
-        "On a terminal a picture that is renewed every second, else a line. The first URL is shown in\n"
-        "full: version, keys, events and changed keys a second, and bytes on the wire per changed key:\n"
-        "the bytes of the frames that the server published, less what brings new keys, over the changes\n"
-        "of keys that were there before. Of the others: version, lag (versions behind the newest they\n"
-        "know of), age, keys, state.\n"
-        "\n"
-        "Exit codes: 0 ended by Ctrl-C, 2 wrong use, 3 none of the URLs could be reached at the\n"
-        "start.\n"
-        "\n"
-        "Example:\n"
-        "  tallycast watch --at http://127.0.0.1:8090 --at http://127.0.0.1:8091 --at http://127.0.0.1:8092\n",
+    .details = "On a terminal a picture that is renewed every second, else a line. The first URL is shown in\n"
+               "full: version, keys, events and changed keys a second, and bytes on the wire per changed key:\n"
+               "the bytes of the frames that the server published, less what brings new keys, over the changes\n"
+               "of keys that were there before. Of the others: version, lag (versions behind the newest they\n"
+               "know of), age, keys, state.\n"
+               "\n"
+               "Exit codes: 0 ended by Ctrl-C, 2 wrong use, 3 none of the URLs could be reached at the\n"
+               "start.\n"
+               "\n"
+               "Example:\n"
+               "  tallycast watch --at http://127.0.0.1:8090 --at http://127.0.0.1:8091 --at http://127.0.0.1:8092\n",
     .run = run,
 };

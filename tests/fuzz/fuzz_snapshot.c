@@ -42,7 +42,7 @@ static void walk(struct tally_bytes file)
     if (tally_snapshot_open(file, &header) != TALLY_OK) return;
     struct test_alloc alloc;
     test_alloc_init(&alloc);
-    alloc.bytes_max = 256 << 20;  // ids may have gaps, up to the largest one
+    alloc.bytes_max = 256 << 20; // ids may have gaps, up to the largest one
     const struct tally_state_options options = {.dataset = test_text("main"), .epoch = header.epoch ? header.epoch : 1};
     FUZZ_CHECK(tally_state_init(&state, &options, &alloc.alloc) == TALLY_OK);
     if (tally_snapshot_load(file, &state) == TALLY_OK) {

@@ -213,7 +213,8 @@ struct sim_producer {
     X(epochs)                                                                                                          \
     X(messages)                                                                                                        \
     X(dropped)                                                                                                         \
-    X(duplicated) X(corrupted) X(forged) X(replayed) X(partitions) X(server_crashes) X(server_dooms) X(server_stops)   \
+    X(duplicated)                                                                                                      \
+    X(corrupted) X(forged) X(replayed) X(partitions) X(server_crashes) X(server_dooms) X(server_stops)                 \
         X(server_restarts) X(recover_refused) X(disk_failures) X(losses) X(records_damaged) X(foreign_records)         \
             X(tails_lost) X(snapshots) X(snapshots_refused) X(edge_crashes) X(edge_boots) X(boot_messages)             \
                 X(stores_damaged) X(stores_lost) X(stores_rewritten) X(clock_jumps) X(no_memory) X(batches) X(acks)    \

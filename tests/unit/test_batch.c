@@ -207,7 +207,7 @@ static void test_writer_out_of_room(void **state)
         batch.out.failed = false;
         assert_int_equal(model_write(&model, &batch), TALLY_NO_MEMORY);
         *buffers[i] = kept;
-        buffers[i]->failed = true;  // as one that could not grow: the next batch may again
+        buffers[i]->failed = true; // as one that could not grow: the next batch may again
     }
     for (size_t capacity = 0; capacity <= size; capacity++) {
         struct tally_writer tight = tally_writer_fixed(room, capacity);

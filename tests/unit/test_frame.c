@@ -290,7 +290,7 @@ static void test_writer_out_of_room(void **state)
         frame.writer.out = &frame.out;
         if (column >= TALLY_COLUMN_ADDED && needed) assert_int_equal(model_write(&model, &frame), TALLY_NO_MEMORY);
         frame.writer.columns[column] = kept;
-        frame.writer.columns[column].failed = true;  // as one that could not grow: the next frame may again
+        frame.writer.columns[column].failed = true; // as one that could not grow: the next frame may again
     }
     struct tally_writer enough = tally_writer_fixed(room, size);
     frame.writer.out = &enough;

@@ -27,9 +27,9 @@
 // A run of memory that can grow in place. Filled in by the host (native/memory.h has one over mmap; the WASM modules use
 // memory.grow). Used by the applier only.
 struct tally_memory {
-    void *base;       // aligned to 64; never moves; zeroed
-    size_t size;      // bytes usable now
-    size_t size_max;  // bytes that `size` may grow to
+    void *base;      // aligned to 64; never moves; zeroed
+    size_t size;     // bytes usable now
+    size_t size_max; // bytes that `size` may grow to
     // Makes at least `size_min` bytes usable (new bytes zeroed) and updates `size`; false when it cannot. Null: fixed size.
     bool (*grow)(struct tally_memory *memory, size_t size_min);
 };
@@ -39,8 +39,8 @@ struct tally_memory {
 struct tally_mirror;
 
 struct tally_mirror_options {
-    struct tally_bytes dataset;  // copied; 1 to TALLY_NAME_BYTES_MAX bytes
-    uint64_t retired_bytes_max;  // 0: as much as half of memory->size_max
+    struct tally_bytes dataset; // copied; 1 to TALLY_NAME_BYTES_MAX bytes
+    uint64_t retired_bytes_max; // 0: as much as half of memory->size_max
 };
 
 // Builds an empty mirror (epoch 0, version 0, no rows, nothing to read) at memory->base. The mirror owns the memory until the host
@@ -106,9 +106,9 @@ void tally_view_pin(struct tally_reader *reader, struct tally_view *out_view);
 void tally_view_unpin(struct tally_view *view);
 
 struct tally_view_info {
-    uint64_t epoch, version;  // both 0: nothing was applied yet
-    uint64_t cut_ms;          // when this version was cut, server's Unix milliseconds
-    uint64_t fresh_ms;        // when it was last known to be the newest; age is the host's now minus this
+    uint64_t epoch, version; // both 0: nothing was applied yet
+    uint64_t cut_ms;         // when this version was cut, server's Unix milliseconds
+    uint64_t fresh_ms;       // when it was last known to be the newest; age is the host's now minus this
     struct tally_digest digest;
     struct tally_seed seed;
     uint64_t rows;
@@ -118,7 +118,7 @@ struct tally_view_info {
 void tally_view_info(const struct tally_view *view, struct tally_view_info *out_info);
 
 struct tally_table_info {
-    struct tally_bytes name;  // borrowed from the view
+    struct tally_bytes name; // borrowed from the view
     enum tally_kind kind;
     uint64_t rows;
 };
@@ -151,7 +151,7 @@ struct tally_cursor {
 
 struct tally_row {
     uint32_t table, id;
-    struct tally_bytes key;  // borrowed from the view
+    struct tally_bytes key; // borrowed from the view
     int64_t value;
 };
 
