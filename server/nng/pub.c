@@ -50,10 +50,3 @@ void tally_pub_send(struct tally_pub *pub, struct tally_bytes message)
     atomic_fetch_add(&pub->bytes, message.size);
     atomic_fetch_add(&pub->sent_bytes, message.size * atomic_load(&pub->subscribers));
 }
-
-void tally_pub_close(struct tally_pub *pub)
-{
-    if (!pub->opened) return;
-    pub->opened = false;
-    (void)nng_close(pub->socket);
-}

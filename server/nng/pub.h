@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The PUB socket. It never waits and may drop: what a subscriber misses it asks for (docs/protocol.md).
-// Threads: open, send and close on one thread; the figures on any.
+// Threads: open and send on one thread; the figures on any.
 #ifndef TALLYCAST_SERVER_PUB_H
 #define TALLYCAST_SERVER_PUB_H
 
@@ -17,11 +17,10 @@ struct tally_pub {
     _Atomic unsigned subscribers;
 };
 
-// The caller's storage, zeroed; must stay until close. Status as tally_endpoint_listen.
+// The caller's storage, zeroed; stays as long as the process: nng_close (1.5.2) can wait for ever while a peer connects. Status as tally_endpoint_listen.
 TALLY_CHECKED enum tally_status tally_pub_open(struct tally_pub *pub, const char *setting, const char *url,
                                                const struct tally_endpoint_options *endpoint,
                                                struct tally_reason *out_reason);
 void tally_pub_send(struct tally_pub *pub, struct tally_bytes message);
-void tally_pub_close(struct tally_pub *pub);
 
 #endif

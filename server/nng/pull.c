@@ -66,6 +66,9 @@ static void drop_mail(void *ctx, struct tally_mail *mail)
     nng_msg_free(((struct slot *)mail)->message);
 }
 
+// An open that failed half-way: closes what is there and frees it once the loop has run the close callback. Nobody is connected yet.
+static void give_up(struct tally_pull **pull);
+
 enum tally_status tally_pull_open(const struct tally_pull_options *options, uv_loop_t *loop,
                                   struct tally_pull **out_pull, struct tally_reason *out_reason)
 {
@@ -93,7 +96,7 @@ enum tally_status tally_pull_open(const struct tally_pull_options *options, uv_l
                                            out_reason);
     }
     if (status)
-        tally_pull_close(&pull);
+        give_up(&pull);
     else
         *out_pull = pull;
     return status;
@@ -110,7 +113,7 @@ static void on_mailbox_closed(uv_handle_t *handle)
     free(pull);
 }
 
-void tally_pull_close(struct tally_pull **pull)
+static void give_up(struct tally_pull **pull)
 {
     struct tally_pull *closing = *pull;
     if (!closing) return;

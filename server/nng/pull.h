@@ -21,10 +21,9 @@ struct tally_pull_options {
     void *ctx;
 };
 
-// As tally_rep_open, tally_rep_arm, tally_rep_close.
+// As tally_rep_open, tally_rep_arm.
 TALLY_CHECKED enum tally_status tally_pull_open(const struct tally_pull_options *options, uv_loop_t *loop,
                                                 struct tally_pull **out_pull, struct tally_reason *out_reason);
 void tally_pull_arm(struct tally_pull *pull);
-void tally_pull_close(struct tally_pull **pull);
 
 #endif

@@ -89,6 +89,9 @@ void tally_rep_answer(struct tally_rep *rep, uint32_t token, struct tally_bytes 
     nng_ctx_send(context->ctx, context->aio);
 }
 
+// An open that failed half-way: closes what is there and frees it once the loop has run the close callback. Nobody is connected yet.
+static void give_up(struct tally_rep **rep);
+
 enum tally_status tally_rep_open(const struct tally_rep_options *options, uv_loop_t *loop, struct tally_rep **out_rep,
                                  struct tally_reason *out_reason)
 {
@@ -123,7 +126,7 @@ enum tally_status tally_rep_open(const struct tally_rep_options *options, uv_loo
     *out_rep = rep;
     return TALLY_OK;
 failed:
-    tally_rep_close(&rep);
+    give_up(&rep);
     return status;
 }
 
@@ -157,7 +160,7 @@ static void drop_mail(void *ctx, struct tally_mail *mail)
     context->request = NULL;
 }
 
-void tally_rep_close(struct tally_rep **rep)
+static void give_up(struct tally_rep **rep)
 {
     struct tally_rep *closing = *rep;
     if (!closing) return;

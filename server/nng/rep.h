@@ -23,7 +23,8 @@ struct tally_rep_options {
     void *ctx;
 };
 
-// Listens; nothing is received before tally_rep_arm. Options are copied, strings borrowed. Status as tally_endpoint_listen.
+// Listens, as long as the process lives: nng_close (1.5.2) can wait for ever while a peer connects. Nothing is received before
+// tally_rep_arm. Options are copied, strings borrowed. Status as tally_endpoint_listen.
 TALLY_CHECKED enum tally_status tally_rep_open(const struct tally_rep_options *options, uv_loop_t *loop,
                                                struct tally_rep **out_rep, struct tally_reason *out_reason);
 void tally_rep_arm(struct tally_rep *rep);
@@ -33,8 +34,5 @@ void tally_rep_answer(struct tally_rep *rep, uint32_t token, struct tally_bytes 
 
 // Contexts whose answer is on its way to the socket.
 unsigned tally_rep_sending(const struct tally_rep *rep);
-
-// Closes the socket and frees everything once the loop has run the close callbacks. Clears *rep; null is fine.
-void tally_rep_close(struct tally_rep **rep);
 
 #endif
