@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Installs the Debian packages that are missing: those of packages.txt, with --test also those of packages-test.txt. For Wasmtime, which
-# is built from source, it also sees to a Rust that is new enough, unless TALLY_WASMTIME=0 is set: without one the edge is
-# built with the native client.
+# Installs the Debian packages that are missing: those of packages.txt, with --test also those of packages-test.txt, with
+# --bench those of packages-bench.txt. For Wasmtime, which is built from source, it also sees to a Rust that is new enough,
+# unless TALLY_WASMTIME=0 is set: without one the edge is built with the native client.
 #
-#   deploy/install-packages.sh [--test] [--print]       --print: only print what is missing
+#   deploy/install-packages.sh [--test] [--bench] [--print]       --print: only print what is missing
 #
 # Works as root, or through sudo. Does nothing, and asks for no rights, when all is there.
 # Exit 1: something is missing and cannot be installed; the last line on stderr says what.
@@ -20,8 +20,9 @@ print=
 for argument in "$@"; do
     case $argument in
     --test) lists="$lists $here/packages-test.txt" ;;
+    --bench) lists="$lists $here/packages-bench.txt" ;;
     --print) print=1 ;;
-    *) die "unknown argument $argument; usage: install-packages.sh [--test] [--print]" ;;
+    *) die "unknown argument $argument; usage: install-packages.sh [--test] [--bench] [--print]" ;;
     esac
 done
 

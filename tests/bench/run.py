@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 
+import contest
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 INTERPRETERS = {".py": [sys.executable], ".mjs": ["node"], ".sh": ["bash"]}
 FIELDS = {"bench": str, "subject": str, "value": (int, float, type(None)), "unit": str, "against": (str, type(None)),
@@ -50,9 +52,11 @@ def judge(row):
     return row
 
 
-def run(name, command, size):
+def run(name, command, size, folder):
     """The bench's rows. One that fails is one row without a value, and its reason on stderr."""
-    process = subprocess.run(command + size, stdout=subprocess.PIPE, text=True, check=False)
+    folder = os.path.abspath(folder)
+    environment = os.environ | {"TALLY_BENCH_BUILD": os.path.dirname(folder), "TALLY_BENCH_NAMES": str(contest.names_file(folder))}
+    process = subprocess.run(command + size, stdout=subprocess.PIPE, text=True, check=False, env=environment)
     rows = [judge(json.loads(line)) for line in process.stdout.splitlines() if line.strip()]
     if process.returncode:
         print(f"bench {name}: exit {process.returncode}", file=sys.stderr)
@@ -98,7 +102,7 @@ def main():
     for name, command in found.items():
         if options.only and name not in options.only:
             continue
-        more, code = run(name, command, size)
+        more, code = run(name, command, size, options.folder)
         rows += more
         failed |= code != 0 or not more
     print(table(rows))

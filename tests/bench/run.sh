@@ -6,13 +6,15 @@
 #   tests/bench/run.sh [--quick] [--only NAME] [--json FILE]
 #
 # --quick: fewer rounds. --only: the bench of this name (may come more than once). --json: the same as a list of {bench, subject, value,
-# min, max, unit, against, against_value, ratio, target, met}. Peers that are not installed are told as "not run": libck-dev, liburcu-dev.
+# min, max, unit, against, against_value, ratio, target, met}. Peers that are not there and cannot be installed are told as "not run".
 # TALLY_BENCH_BUILD=FOLDER: where to build (build/release).
 set -euo pipefail
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
-build=${TALLY_BENCH_BUILD:-$root/build/release}
+export TALLY_BENCH_BUILD=${TALLY_BENCH_BUILD:-$root/build/release}
+build=$TALLY_BENCH_BUILD
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
+"$root/deploy/install-packages.sh" --test --bench || echo "run.sh: some peers will not run" >&2
 if ! { (cd -- "$root" && cmake --preset release -B "$build") && cmake --build "$build" --target benches; } >"$log" 2>&1; then
     tail -n 40 "$log" >&2
     exit 1

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A server that is away for a while, edges that miss versions: stale and back, merged frames inside the retention, a whole state beyond it."""
 import harness
-from harness import Feeder, get, recount, stream, try_get, wait_until
+from harness import Feeder, get, metric, recount, stream, try_get, wait_until
 
 
 class Away(harness.Case):
@@ -65,7 +65,9 @@ class Away(harness.Case):
         edge = self.edge("edge", server).start()
         lines = stream()
         self.count(server, lines[:2000])
-        self.wait_equal(server, edge)
+        held = self.wait_equal(server, edge)
+        # What it serves is stored a little later; without its copy it would ask for the whole state.
+        wait_until(lambda: metric(edge.at, "tally_store_version") == held["version"], "the copy is stored")
         edge.kill()
         at, first = 2000, server.version()["version"]
         while server.version()["version"] < first + versions:
