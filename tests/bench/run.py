@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
+import time
 
+import chart
 import contest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -72,15 +74,28 @@ def number(value, digits=4):
     return f"{value:.{min(places, 3)}f}"
 
 
+COLUMNS = ("what", "ours", "min to max", "peer", "", "ratio", "target", "met")
+
+
+def cells(row):
+    """The row as text, a cell for each of COLUMNS."""
+    spread = f'{number(row["min"])} to {number(row["max"])}' if row.get("min") is not None and row["min"] != row["max"] else ""
+    return (row["subject"], f'{number(row["value"])} {row["unit"]}', spread, number(row["against_value"]) if row["against"] else "",
+            row["against"] or "", number(row["ratio"]) if row["ratio"] is not None else "", row["target"],
+            {True: "yes", False: "NO", None: "" if not row["target"] else "not run"}[row["met"]])
+
+
 def table(rows):
-    lines = [("what", "ours", "peer", "", "ratio", "target", "met")]
-    for row in rows:
-        met = {True: "yes", False: "NO", None: "" if not row["target"] else "?"}[row["met"]]
-        peer = number(row["against_value"]) if row["against"] else ""
-        lines.append((row["subject"], f'{number(row["value"])} {row["unit"]}', peer, row["against"] or "",
-                      number(row["ratio"]) if row["ratio"] is not None else "", row["target"], met))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    lines = [COLUMNS] + [cells(row) for row in rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+
+
+def summary(rows):
+    """How many targets, and which are not met."""
+    targets = [row for row in rows if row["target"]]
+    counts = {met: sum(row["met"] is met for row in targets) for met in (True, False, None)}
+    return f"targets: {counts[True]} met, {counts[False]} not met, {counts[None]} not run"
 
 
 def main():
@@ -90,6 +105,7 @@ def main():
     parser.add_argument("--smoke", action="store_true", help="tiny: only that they run")
     parser.add_argument("--only", action="append", help="a bench's name")
     parser.add_argument("--json")
+    parser.add_argument("--charts", help="folder for a picture of each bench")
     parser.add_argument("rest", nargs="*", help="after --: for the bench itself")
     options = parser.parse_args()
     found = find(options.folder)
@@ -102,10 +118,16 @@ def main():
     for name, command in found.items():
         if options.only and name not in options.only:
             continue
+        start = time.monotonic()
         more, code = run(name, command, size, options.folder)
+        print(f"bench {name}: {time.monotonic() - start:.0f} s", file=sys.stderr)
         rows += more
         failed |= code != 0 or not more
     print(table(rows))
+    print(summary(rows))
+    if options.charts:
+        note = f"tests/bench/run.sh{' --quick' if options.quick else ''}; each group in one run, on its own scale"
+        chart.draw(rows, options.charts, note)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as out:
             json.dump(rows, out, indent=1)

@@ -5,8 +5,9 @@
 #
 #   tests/bench/run.sh [--quick] [--only NAME] [--json FILE]
 #
-# --quick: fewer rounds. --only: the bench of this name (may come more than once). --json: the same as a list of {bench, subject, value,
-# min, max, unit, against, against_value, ratio, target, met}. Peers that are not there and cannot be installed are told as "not run".
+# --quick: fewer rounds and keys, three minutes in all. --only: the bench of this name (may come more than once). --json: the same as a list of {bench, subject, value,
+# min, max, unit, against, against_value, ratio, target, met}. Each bench's chart is drawn into
+# docs/bench/. Peers that are not there and cannot be installed are told as "not run".
 # TALLY_BENCH_BUILD=FOLDER: where to build (build/release).
 set -euo pipefail
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -19,4 +20,4 @@ if ! { (cd -- "$root" && cmake --preset release -B "$build") && cmake --build "$
     tail -n 40 "$log" >&2
     exit 1
 fi
-python3 "$root/tests/bench/run.py" --folder "$build/bench" "$@"
+python3 "$root/tests/bench/run.py" --folder "$build/bench" --charts "$root/docs/bench" "$@"
