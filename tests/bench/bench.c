@@ -103,6 +103,31 @@ void bench_print_value(const char *bench, const char *subject, double value, con
     bench_print(bench, subject, &figures, unit, NULL, NULL, target);
 }
 
+static const struct bench_measurement *measurement_named(const struct bench_measurement *measurements, size_t count,
+                                                         const char *name)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!strcmp(measurements[i].name, name)) return &measurements[i];
+    fprintf(stderr, "bench: no measurement is called %s\n", name);
+    exit(2);
+}
+
+void bench_contest(const struct bench_measurement *measurements, size_t count, void *ctx, const char *facts)
+{
+    char line[128];
+    printf("ready%s%s\n", facts ? " " : "", facts ? facts : "");
+    fflush(stdout);
+    while (fgets(line, sizeof line, stdin)) {
+        line[strcspn(line, "\n")] = 0;
+        double value = measurement_named(measurements, count, line)->run(ctx);
+        if (isfinite(value))
+            printf("%.6g\n", value);
+        else
+            printf("-\n");
+        fflush(stdout);
+    }
+}
+
 #define HUGE_BYTES ((size_t)2 << 20)
 
 static size_t rounded(size_t bytes) { return (bytes + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1); }

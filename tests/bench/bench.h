@@ -50,6 +50,16 @@ void bench_print(const char *bench, const char *subject, const struct bench_figu
                  const char *against, const struct bench_figures *against_figures, const char *target);
 void bench_print_value(const char *bench, const char *subject, double value, const char *unit, const char *target);
 
+// The other side of contest.py, which says how a contestant behaves: says ready, then answers each line of stdin by running the measurement of
+// that name and printing what it gives, `-` for NAN. Returns at the end of stdin; a name that is not known ends the process.
+struct bench_measurement {
+    const char *name;
+    double (*run)(void *ctx); // ns of CPU time an operation
+};
+
+// `facts`: a JSON object that is told with ready, or null.
+void bench_contest(const struct bench_measurement *measurements, size_t count, void *ctx, const char *facts);
+
 static inline uint64_t bench_random(uint64_t *state)
 {
     uint64_t x = *state += 0x9e3779b97f4a7c15u; // SplitMix64

@@ -5,11 +5,14 @@
 #include <stdio.h>
 #include <tallycast/fingerprint.h>
 
-#define CHUNK_ROWS 30000u // of at most 8 + 3 + 2 + 10 bytes
+// A chunk ends with the row that passes this: the rest is room for that row's key, and for what a row takes beside its key.
+#define CHUNK_BYTES (TALLY_CHUNK_BYTES_MAX / 2)
+#define ROW_BYTES   4u
 
 static struct tally_digest row_digest(const struct world *world, uint64_t table, uint32_t id)
 {
-    return tally_digest_row(table, tally_fingerprint(world->seed, &world->keys[id], 8), world->values[id]);
+    struct tally_bytes key = world_key(world, id);
+    return tally_digest_row(table, tally_fingerprint(world->seed, key.data, key.size), world->values[id]);
 }
 
 static struct tally_frame_header header(const struct world *world, uint64_t from)
@@ -41,18 +44,25 @@ static void finish(struct test_frame *frame)
     exit(1);
 }
 
+// The first id that is not in the chunk that starts with `id`.
+static uint32_t chunk_end(const struct world *world, uint32_t id)
+{
+    for (size_t bytes = 0; id < world->keys_count && bytes < CHUNK_BYTES; id++)
+        bytes += world_key(world, id).size + ROW_BYTES;
+    return id;
+}
+
 static void load(struct world *world)
 {
     struct tally_frame_header head = header(world, 0);
     for (uint32_t id = 0; id < world->keys_count; head.chunk++) {
         struct test_frame frame;
         test_frame_init(&frame);
-        uint32_t end = world->keys_count - id > CHUNK_ROWS ? id + CHUNK_ROWS : world->keys_count;
+        uint32_t end = chunk_end(world, id);
         head.more = end < world->keys_count;
         tally_frame_begin(&frame.writer, &head);
         tally_frame_table_begin(&frame.writer, 0, test_text("t"), TALLY_KIND_COUNTER);
-        for (; id < end; id++)
-            tally_frame_added(&frame.writer, id, tally_bytes((const uint8_t *)&world->keys[id], 8), world->values[id]);
+        for (; id < end; id++) tally_frame_added(&frame.writer, id, world_key(world, id), world->values[id]);
         tally_frame_table_end(&frame.writer);
         finish(&frame);
         world_apply(world, test_frame_bytes(&frame), head.more ? TALLY_MORE : TALLY_OK);
@@ -60,14 +70,16 @@ static void load(struct world *world)
     }
 }
 
-void world_init(struct world *world, uint32_t keys_count, uint64_t seed)
+// The keys are there.
+static void init(struct world *world, uint32_t keys_count, uint64_t seed)
 {
-    *world = (struct world){.keys_count = keys_count, .seed = {seed, 77}, .version = 1, .random = seed};
-    world->keys = bench_huge((size_t)keys_count * 8);
+    world->keys_count = keys_count;
+    world->seed = (struct tally_seed){seed, 77};
+    world->version = 1;
+    world->random = seed;
     world->values = bench_huge((size_t)keys_count * 8);
     uint64_t table = tally_digest_table(world->seed, test_text("t"));
     for (uint32_t id = 0; id < keys_count; id++) {
-        world->keys[id] = tally_mix64(seed + id + 1);
         world->values[id] = id + 1;
         tally_digest_add(&world->digest, row_digest(world, table, id));
     }
@@ -81,11 +93,30 @@ void world_init(struct world *world, uint32_t keys_count, uint64_t seed)
     load(world);
 }
 
+void world_init(struct world *world, uint32_t keys_count, uint64_t seed)
+{
+    *world = (struct world){.keys = bench_huge((size_t)keys_count * 8)};
+    for (uint32_t id = 0; id < keys_count; id++) world->keys[id] = tally_mix64(seed + id + 1);
+    init(world, keys_count, seed);
+}
+
+void world_init_names(struct world *world, const struct names *names, uint64_t seed)
+{
+    *world = (struct world){.names = names};
+    init(world, names->count, seed);
+}
+
+void world_draw(struct world *world, struct draws *draws)
+{
+    for (size_t i = 0; i < draws->count; i++)
+        draws_set(draws, i, world_key(world, (uint32_t)bench_below(&world->random, world->keys_count)));
+}
+
 void world_deinit(struct world *world)
 {
     tally_reader_close(&world->reader);
     tally_memory_unmap(&world->memory);
-    bench_huge_free(world->keys, (size_t)world->keys_count * 8);
+    if (world->keys) bench_huge_free(world->keys, (size_t)world->keys_count * 8);
     bench_huge_free(world->values, (size_t)world->keys_count * 8);
 }
 
