@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "catchup.h"
 
-#include "merge.h"
+#include <replay/merge.h>
 
 // A pinned version is shared with a newcomer while what came after it is at most 1/8 of a whole state (and a little).
 #define SHARE_PART  8u

@@ -3,8 +3,8 @@
 // One record applied: rows move as the batches say, each row's first touch notes what it was, and the frame is written
 // from what the touched rows were and are.
 #include <assert.h>
+#include <replay/radix.h>
 
-#include "radix.h"
 #include "state_parts.h"
 
 // A seed under which the rows clash again is replaced again. With real fingerprints even a second time does not happen.

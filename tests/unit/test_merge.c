@@ -4,7 +4,7 @@
 #include "../support/state_world.h"
 
 #include <messages/messages.h>
-#include <server/src/merge.h>
+#include <replay/merge.h>
 
 #define FRAMES 24
 

@@ -3,8 +3,8 @@
 // Merging frames: from a to b, b to c, ... into one from a to c that has the same effect. Per id only the net change stays:
 // differences add up, a row that came and went leaves no trace, one that went and came back is removed and added.
 // Deterministic: the same frames give the same bytes. Threads: pure function.
-#ifndef TALLYCAST_SERVER_MERGE_H
-#define TALLYCAST_SERVER_MERGE_H
+#ifndef TALLYCAST_REPLAY_MERGE_H
+#define TALLYCAST_REPLAY_MERGE_H
 
 #include <tallycast/alloc.h>
 #include <tallycast/frame.h>
