@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Frames in: the order of versions, the staging of chunks, the walk over a frame's rows.
+#include "add.h"
 #include "change.h"
 #include "ids.h"
 #include "table.h"
@@ -29,38 +30,6 @@ static enum tally_status apply_removed(struct work *work, struct tally_table_rea
     return status == TALLY_NOT_FOUND ? TALLY_OK : status;
 }
 
-// Bytes of the keys that the frame adds to the same 64 ids, from here on. `ahead` is a copy.
-static uint32_t key_bytes_ahead(struct tally_table_reader ahead, uint32_t id)
-{
-    uint32_t bytes = 0, next;
-    struct tally_bytes key;
-    int64_t value;
-    while (tally_table_next_added(&ahead, &next, &key, &value) == TALLY_OK &&
-           next >> ID_PAGE_BITS == id >> ID_PAGE_BITS)
-        bytes += (uint32_t)key.size;
-    return bytes;
-}
-
-static enum tally_status apply_added(struct work *work, struct tally_table_reader *change)
-{
-    uint32_t id, id_page = UINT32_MAX;
-    struct tally_bytes key;
-    int64_t value;
-    enum tally_status status;
-    while ((status = tally_table_next_added(change, &id, &key, &value)) == TALLY_OK) {
-        if (id_tag(work->mirror, work->table, id)) return TALLY_MALFORMED;
-        uint64_t fingerprint = tally_fingerprint(work->root->seed, key.data, key.size);
-        if ((status = mirror_table_add(work, fingerprint, value))) return status;
-        uint32_t reserve = (uint32_t)key.size;
-        if (id >> ID_PAGE_BITS != id_page) reserve += key_bytes_ahead(*change, id);
-        id_page = id >> ID_PAGE_BITS;
-        if ((status = mirror_ids_add(work, id, fingerprint, key, reserve))) return status;
-        tally_digest_add(&work->root->digest, tally_digest_row(work->table->digest_key, fingerprint, value));
-        work->mirror->transaction.rows_changed++;
-    }
-    return status == TALLY_NOT_FOUND ? TALLY_OK : status;
-}
-
 static enum tally_status apply_tables(struct work *work, struct tally_frame_reader *reader)
 {
     struct tally_table_reader change;
@@ -72,7 +41,7 @@ static enum tally_status apply_tables(struct work *work, struct tally_frame_read
         if ((status = mirror_table_open(work, &change))) return status;
         if ((status = apply_removed(work, &change))) return status;
         if ((status = mirror_change(work, &change))) return status;
-        if ((status = apply_added(work, &change))) return status;
+        if ((status = mirror_add(work, &change))) return status;
     }
     return status == TALLY_NOT_FOUND ? TALLY_OK : status;
 }

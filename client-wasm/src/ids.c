@@ -78,17 +78,13 @@ static bool keys_for_change(struct work *work, struct id_page *pair, const struc
     return true;
 }
 
-// Opens a gap of `size` bytes for the key, or with a negative size closes the one that it leaves.
-static uint8_t *keys_shift(struct keys *keys, uint32_t index, int32_t size)
+// Closes the gap that the key leaves.
+static void keys_remove(struct keys *keys, uint32_t index)
 {
     uint32_t start = index ? keys->end[index - 1] : 0, total = keys_size(keys);
-    uint8_t *gap = keys->bytes + start;
-    if (size > 0)
-        memmove(gap + size, gap, total - start);
-    else
-        memmove(gap, gap - size, total - start - (uint32_t)-size);
-    for (uint32_t i = index; i < ID_PAGE_IDS; i++) keys->end[i] = (uint16_t)(keys->end[i] + size);
-    return gap;
+    uint32_t size = (uint32_t)keys_get(keys, index).size;
+    memmove(keys->bytes + start, keys->bytes + start + size, total - start - size);
+    for (uint32_t i = index; i < ID_PAGE_IDS; i++) keys->end[i] = (uint16_t)(keys->end[i] - size);
 }
 
 static const struct id_page *old_pair(const struct work *work, uint32_t id)
@@ -96,19 +92,42 @@ static const struct id_page *old_pair(const struct work *work, uint32_t id)
     return work->old_table ? id_page_of(work->mirror, work->old_table, id) : NULL;
 }
 
-enum tally_status mirror_ids_add(struct work *work, uint32_t id, uint64_t fingerprint, struct tally_bytes key,
-                                 uint32_t reserve)
+// Puts the rows' keys, which are of ids not in use, between the others: from the last id to the first, so that each key moves once.
+static void keys_add(struct keys *keys, const struct added *rows, uint32_t count)
 {
-    assert(reserve >= key.size && fingerprint);
-    struct id_page *pair = pair_for_change(work, id);
-    if (!pair || !tags_for_change(work, pair, old_pair(work, id)) ||
-        !keys_for_change(work, pair, old_pair(work, id), reserve))
+    uint32_t gap = 0; // bytes of the rows that are not placed yet
+    for (uint32_t i = 0; i < count; i++) gap += (uint32_t)rows[i].key.size;
+    uint32_t end = keys_size(keys); // of what is not moved yet
+    for (uint32_t id = ID_PAGE_IDS; count;) {
+        const struct added *row = &rows[count - 1];
+        uint32_t index = row->id & (ID_PAGE_IDS - 1), start = index ? keys->end[index - 1] : 0;
+        memmove(keys->bytes + start + gap, keys->bytes + start, end - start);
+        while (id > index) {
+            id--;
+            keys->end[id] = (uint16_t)(keys->end[id] + gap);
+        }
+        gap -= (uint32_t)row->key.size;
+        memcpy(keys->bytes + start + gap, row->key.data, row->key.size);
+        end = start;
+        count--;
+    }
+}
+
+enum tally_status mirror_ids_add(struct work *work, const struct added *rows, uint32_t count, uint32_t reserve)
+{
+    struct id_page *pair = pair_for_change(work, rows[0].id);
+    const struct id_page *old = old_pair(work, rows[0].id);
+    for (uint32_t i = 0; i < count; i++) reserve += (uint32_t)rows[i].key.size;
+    if (!pair || !tags_for_change(work, pair, old) || !keys_for_change(work, pair, old, reserve))
         return TALLY_NO_MEMORY;
-    uint32_t index = id & (ID_PAGE_IDS - 1);
     uint32_t *tags = at(work->mirror, pair->tags);
-    assert(tags[index] == 0);
-    tags[index] = tag_of(fingerprint);
-    memcpy(keys_shift(at(work->mirror, pair->keys), index, (int32_t)key.size), key.data, key.size);
+    struct keys *keys = at(work->mirror, pair->keys);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t *tag = &tags[rows[i].id & (ID_PAGE_IDS - 1)];
+        if (*tag) return TALLY_MALFORMED;
+        *tag = tag_of(rows[i].fingerprint);
+    }
+    keys_add(keys, rows, count);
     return TALLY_OK;
 }
 
@@ -121,7 +140,7 @@ enum tally_status mirror_ids_remove(struct work *work, uint32_t id)
     uint32_t index = id & (ID_PAGE_IDS - 1);
     struct keys *keys = at(work->mirror, pair->keys);
     ((uint32_t *)at(work->mirror, pair->tags))[index] = 0;
-    keys_shift(keys, index, -(int32_t)keys_get(keys, index).size);
+    keys_remove(keys, index);
     if (keys_size(keys)) return TALLY_OK;
     // Keys are never empty, so none is left.
     if (!mirror_block_drop(work, pair->keys, (size_t)keys->lines * LINE_BYTES) ||

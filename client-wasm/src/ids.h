@@ -7,9 +7,18 @@
 
 #include "transaction.h"
 
-// Puts a row to an id that is not in use. `reserve` bytes of keys (at least this one's) are about to come to its 64 ids.
-TALLY_CHECKED enum tally_status mirror_ids_add(struct work *work, uint32_t id, uint64_t fingerprint,
-                                               struct tally_bytes key, uint32_t reserve);
+// A row that is new.
+struct added {
+    uint32_t id;
+    struct tally_bytes key; // borrowed
+    uint64_t fingerprint;   // of the key
+    int64_t value;
+};
+
+// Puts rows to ids, ascending, all of the same 64. `reserve` more bytes of keys are about to come to these 64. TALLY_MALFORMED when an id
+// is in use.
+TALLY_CHECKED enum tally_status mirror_ids_add(struct work *work, const struct added *rows, uint32_t count,
+                                               uint32_t reserve);
 
 // Makes an id that is in use free.
 TALLY_CHECKED enum tally_status mirror_ids_remove(struct work *work, uint32_t id);

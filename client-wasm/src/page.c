@@ -21,6 +21,20 @@ void mirror_page_insert(union page *page, uint64_t fingerprint, int64_t value)
     }
 }
 
+bool mirror_page_add(union page *page, uint64_t fingerprint, int64_t value)
+{
+    assert(page->head.rows < PAGE_ROWS_MAX);
+    for (uint32_t line = home_line(fingerprint);; line = (line + 1) & (PAGE_LINES - 1)) {
+        struct row *rows = &page->cells[line * PAGE_LINE_ROWS];
+        if (line_match(rows, fingerprint) & line_rows(line)) return false;
+        unsigned unused = line_match(rows, 0) & line_rows(line);
+        if (!unused) continue;
+        rows[__builtin_ctz(unused)] = (struct row){fingerprint, value};
+        page->head.rows++;
+        return true;
+    }
+}
+
 // Lays out anew the rows that `keep` wants: those of `from` whose prefix bit is `bit`, or all when depth is 64.
 static void relay(union page *page, const union page *from, uint32_t depth, unsigned bit)
 {

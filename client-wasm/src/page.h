@@ -11,6 +11,9 @@ void mirror_page_init(union page *page, uint64_t generation, uint32_t depth);
 // The fingerprint is not there, and the page has fewer than PAGE_ROWS_MAX rows.
 void mirror_page_insert(union page *page, uint64_t fingerprint, int64_t value);
 
+// False when the fingerprint is there. The page has fewer than PAGE_ROWS_MAX rows.
+bool mirror_page_add(union page *page, uint64_t fingerprint, int64_t value);
+
 // `row` is of this page.
 void mirror_page_remove(union page *page, struct row *row);
 

@@ -174,12 +174,11 @@ static enum tally_status split(struct work *work, union page *page, uint64_t fin
 enum tally_status mirror_table_add(struct work *work, uint64_t fingerprint, int64_t value)
 {
     if (work->table->directory == 0 && !directory_create(work)) return TALLY_NO_MEMORY;
-    if (table_find(work->mirror, work->table, fingerprint)) return TALLY_CLASH;
     for (;;) {
         union page *page = mirror_page_for_change(work, fingerprint);
         if (!page) return TALLY_NO_MEMORY;
         if (page->head.rows < PAGE_ROWS_MAX) {
-            mirror_page_insert(page, fingerprint, value);
+            if (!mirror_page_add(page, fingerprint, value)) return TALLY_CLASH;
             work->table->rows++;
             work->root->rows++;
             return TALLY_OK;
