@@ -8,7 +8,7 @@ enum tally_status tally_map_init(void *memory, size_t bytes, const struct tally_
 {
     struct tally_map *map = memory;
     uint32_t shards = options->shards ? options->shards : TALLY_MAP_SHARDS;
-    if (!memory || (uintptr_t)memory % MAP_LINE || bytes < TALLY_MAP_BYTES_MIN || bytes > MAP_BYTES_MAX)
+    if (!memory || (uintptr_t)memory % MAP_LINE || bytes < TALLY_MAP_BYTES_MIN || (uint64_t)bytes > MAP_BYTES_MAX)
         return TALLY_INVALID;
     if (options->kind > TALLY_MAP_SHARDED || shards > TALLY_MAP_SHARDS_MAX || (shards & (shards - 1)))
         return TALLY_INVALID;
