@@ -227,7 +227,7 @@ static inline uint32_t directory_blocks(uint32_t depth) { return depth <= BLOCK_
 
 static inline uint32_t directory_index(uint64_t fingerprint, uint32_t depth)
 {
-    return depth == 0 ? 0 : (uint32_t)(fingerprint >> (64 - depth));
+    return (uint32_t)(fingerprint >> 1 >> (63 - depth)); // twice: 64 at once, for depth 0, is no shift
 }
 
 // Where the reference of the fingerprint's page is. The table has a directory.
@@ -236,8 +236,11 @@ static inline const uint32_t *directory_entry(const struct tally_mirror *mirror,
 {
     uint32_t index = directory_index(fingerprint, table->depth);
     const uint32_t *top = at(mirror, table->directory);
-    const uint32_t *block = at(mirror, top[index >> BLOCK_BITS]);
-    return &block[index & (BLOCK_ENTRIES - 1)];
+    // The block of a small table does not depend on the fingerprint: a branch, so that it is known before that is.
+    uint32_t reference = __builtin_expect(table->depth > BLOCK_BITS, 1) ? top[index >> BLOCK_BITS] : top[0];
+    // The sum in this order: what is known first is added first.
+    uintptr_t entry = (uintptr_t)mirror + (index & (BLOCK_ENTRIES - 1)) * sizeof(uint32_t);
+    return (const uint32_t *)(entry + (size_t)reference * LINE_BYTES);
 }
 
 // ---------------------------------------------------------------------------------------------------- rows
@@ -246,8 +249,7 @@ static inline uint32_t home_line(uint64_t fingerprint) { return (uint32_t)(finge
 
 static_assert(PAGE_LINE_ROWS == 4, "line_match");
 
-// Which of a line's rows have the fingerprint: a bit for each. Without branches and loops: where in its line a row lies cannot be
-// predicted, and a wrong guess costs as much as all the rest of a read of hot memory.
+// Which of a line's rows have the fingerprint: a bit for each.
 static inline unsigned line_match(const struct row *rows, uint64_t fingerprint)
 {
     return (unsigned)(rows[0].fingerprint == fingerprint) | (unsigned)(rows[1].fingerprint == fingerprint) << 1 |
@@ -265,13 +267,21 @@ static inline unsigned line_match_tag(const struct row *rows, uint32_t tag)
 static inline unsigned line_rows(uint32_t line) { return 15u ^ (line == 0); }
 
 // The row, or null. Cost: one line, the next one only when that is full.
+//
+// Of a line's rows at most one has the fingerprint, so it is the first one or the one that the sum below names. Where the row lies in
+// its line cannot be predicted, and a wrong guess costs as much as all the rest of a read of hot memory: so the sum is
+// arithmetic, and the one comparison that a branch depends on is almost always true. The head, in the place of the first line's
+// first row, is no row even where its generation looks like the fingerprint.
 static inline const struct row *page_find(const union page *page, uint64_t fingerprint)
 {
     uint32_t line = home_line(fingerprint);
     for (uint32_t n = 0; n < PAGE_LINES; n++, line = (line + 1) & (PAGE_LINES - 1)) {
         const struct row *rows = &page->cells[line * PAGE_LINE_ROWS];
-        unsigned match = line_match(rows, fingerprint) & line_rows(line);
-        if (match) return &rows[__builtin_ctz(match)];
+        size_t place = (size_t)(rows[1].fingerprint == fingerprint) + 2 * (size_t)(rows[2].fingerprint == fingerprint) +
+                       3 * (size_t)(rows[3].fingerprint == fingerprint);
+        __asm__("" : "+r"(place)); // or gcc makes branches of the comparisons again
+        const struct row *row = &rows[place];
+        if (__builtin_expect(row->fingerprint == fingerprint, 1) && __builtin_expect(row != page->cells, 1)) return row;
         if (line_match(rows, 0) & line_rows(line)) return NULL; // a free row ends the search
     }
     return NULL;
