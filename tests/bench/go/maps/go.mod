@@ -1,0 +1,3 @@
+module tallycast.example/bench/maps
+
+go 1.21
