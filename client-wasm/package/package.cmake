@@ -9,7 +9,7 @@ install(TARGETS tallycast_proto tallycast_client tallycast_client_shared EXPORT 
 set(tally_proto_headers alloc batch bytes digest fingerprint frame framefile limits siphash status wire)
 list(TRANSFORM tally_proto_headers PREPEND ${PROJECT_SOURCE_DIR}/proto/include/tallycast/)
 list(TRANSFORM tally_proto_headers APPEND .h)
-install(FILES ${tally_proto_headers} include/tallycast/mirror.h include/tallycast/memory.h
+install(FILES ${tally_proto_headers} include/tallycast/mirror.h include/tallycast/memory.h include/tallycast/tally.h
   DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/tallycast COMPONENT client)
 
 set(tally_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/tallycast)
