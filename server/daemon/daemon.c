@@ -58,7 +58,33 @@ static void on_event(void *ctx, const struct tally_server_event *event)
     tally_log_write(levels[event->level], event->name, fields);
 }
 
-static const struct tally_server_ops core_ops = {.publish = on_publish, .reply = on_reply, .event = on_event};
+struct half {
+    void (*run)(void *ctx);
+    void *ctx;
+};
+
+static void *run_half(void *ctx)
+{
+    const struct half *half = ctx;
+    half->run(half->ctx);
+    return NULL;
+}
+
+static void on_both(void *ctx, void (*one)(void *), void *one_ctx, void (*other)(void *), void *other_ctx)
+{
+    struct half half = {other, other_ctx};
+    pthread_t thread;
+    (void)ctx;
+    bool beside = pthread_create(&thread, NULL, run_half, &half) == 0;
+    one(one_ctx);
+    if (beside)
+        (void)pthread_join(thread, NULL);
+    else
+        other(other_ctx);
+}
+
+static const struct tally_server_ops core_ops = {
+    .publish = on_publish, .reply = on_reply, .event = on_event, .both = on_both};
 
 // ---------------------------------------------------------------------------------------------------- end
 

@@ -5,6 +5,7 @@
 #define RETENTION_VERSIONS 4096u
 #define RETENTION_BYTES    (64u << 20)
 #define SNAPSHOT_EVERY     10000u
+#define SNAPSHOT_LOG_BYTES (64u << 20)
 #define SNAPSHOT_CHUNKS    4u
 #define PIN_IDLE_MS        10000u
 #define WAITERS_MAX        65536u
@@ -15,6 +16,7 @@ static void defaults(struct tally_server_options *options)
     if (!options->retention_versions) options->retention_versions = RETENTION_VERSIONS;
     if (!options->retention_bytes) options->retention_bytes = RETENTION_BYTES;
     if (!options->snapshot_every) options->snapshot_every = SNAPSHOT_EVERY;
+    if (!options->snapshot_log_bytes) options->snapshot_log_bytes = SNAPSHOT_LOG_BYTES;
     if (!options->snapshot_chunks) options->snapshot_chunks = SNAPSHOT_CHUNKS;
     if (!options->pin_idle_ms) options->pin_idle_ms = PIN_IDLE_MS;
     if (!options->waiters_max) options->waiters_max = WAITERS_MAX;

@@ -71,6 +71,9 @@ struct tally_server_ops {
     void (*reply)(void *ctx, uint64_t token, struct tally_bytes answer);
     // For logs. May be null.
     void (*event)(void *ctx, const struct tally_server_event *event);
+    // Calls one(one_ctx) and other(other_ctx), in any order or at the same time in two threads, and returns when both have returned. They
+    // share nothing that either changes, and call none of the ops. May be null: one after the other. Called by tally_server_recover.
+    void (*both)(void *ctx, void (*one)(void *), void *one_ctx, void (*other)(void *), void *other_ctx);
 };
 
 // ---------------------------------------------------------------------------------------------------- object
@@ -86,10 +89,13 @@ struct tally_server_options {
     uint64_t heartbeat_ms;       // 1000: distance of heartbeats when nothing is published
     uint32_t retention_versions; // 4096: frames kept for those who are behind ...
     uint64_t retention_bytes;    // 64 MiB: ... and their bytes
-    uint64_t snapshot_every;     // 10000 records
-    uint32_t snapshot_chunks;    // 4: chunks of a snapshot written in one tick
-    uint64_t pin_idle_ms;        // 10000: a whole state that nobody asks on for so long is let go
-    uint32_t waiters_max;        // 65536: requests waiting for one tick
+    uint64_t snapshot_every;     // 10000 records between two snapshots, or ...
+    uint64_t
+        snapshot_log_bytes; // 64 MiB: ... so many bytes of them, or of half a snapshot if that is more, so that a restart has
+                            // about as much to replay as to load at most
+    uint32_t snapshot_chunks; // 4: chunks of a snapshot written in one tick
+    uint64_t pin_idle_ms;     // 10000: a whole state that nobody asks on for so long is let go
+    uint32_t waiters_max;     // 65536: requests waiting for one tick
     // For tests only. 0: none. Two keys count as clashing when their fingerprints agree in these bits.
     uint64_t clash_mask;
 };

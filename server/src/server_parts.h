@@ -46,6 +46,7 @@ struct tally_server {
     struct tally_writer snapshot_out;
     uint64_t snapshot_due;      // version at which the next one begins
     uint64_t snapshot_previous; // version of the newest one that is durable, 0: none
+    uint64_t snapshot_behind;   // bytes of the records since the last one began
     uint64_t trim_before;       // 0: nothing to trim
 
     struct tally_writer answer;

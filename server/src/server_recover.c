@@ -32,10 +32,41 @@ static enum tally_status refuse_log(struct tally_server *server, enum tally_stat
 
 // ---------------------------------------------------------------------------------------------------- snapshots
 
-// Fills the state from one snapshot. `known`: the log's identity, or null. Leaves no state on failure.
+// One snapshot on its way into the state and into the mirror, which are built at the same time where the host has threads.
+struct loading {
+    struct tally_server *server;
+    struct tally_bytes file, last;
+    enum tally_status state, mirror;
+};
+
+static void load_state(void *ctx)
+{
+    struct loading *loading = ctx;
+    loading->state = tally_snapshot_load(loading->file, &loading->server->state);
+}
+
+static void load_mirror(void *ctx)
+{
+    struct loading *loading = ctx;
+    struct tally_server *server = loading->server;
+    loading->mirror = tally_snapshot_stage(loading->file, server->mirror, server->memory, &loading->last);
+}
+
+static void load_both(struct tally_server *server, struct loading *loading)
+{
+    if (server->ops->both) {
+        server->ops->both(server->ctx, load_state, loading, load_mirror, loading);
+        return;
+    }
+    load_state(loading);
+    if (!loading->state) load_mirror(loading);
+}
+
+// Fills state and mirror from one snapshot. `known`: the log's identity, or null. What the state refuses leaves no state, and the mirror as it
+// was. *out_mirror: what the mirror said to what the state took.
 static enum tally_status try_snapshot(struct tally_server *server, const struct tally_log_identity *known,
                                       struct tally_bytes file, struct tally_snapshot_header *out_header,
-                                      const char **out_text)
+                                      enum tally_status *out_mirror, const char **out_text)
 {
     *out_text = "it does not verify";
     enum tally_status status = tally_snapshot_open(file, out_header);
@@ -49,7 +80,16 @@ static enum tally_status try_snapshot(struct tally_server *server, const struct 
         return TALLY_CORRUPT;
     }
     status = state_init(server, out_header->epoch, server->options.seed_new); // the snapshot has the seed
-    if (!status) status = tally_snapshot_load(file, &server->state);
+    if (!status) {
+        struct loading loading = {.server = server, .file = file};
+        load_both(server, &loading);
+        status = loading.state;
+        if (status)
+            tally_mirror_abandon(server->mirror, server->memory);
+        else
+            *out_mirror =
+                loading.mirror ? loading.mirror : tally_mirror_apply(server->mirror, server->memory, loading.last);
+    }
     if (status) tally_state_deinit(&server->state);
     return status;
 }
@@ -67,10 +107,11 @@ static enum tally_status load_snapshot(struct tally_server *server, const struct
         uint64_t version = 0;
         enum tally_status status = store->ops->load(store, nth, &version, &file);
         if (status == TALLY_NOT_FOUND) return verdict;
-        if (!status) status = try_snapshot(server, known, file, out_header, &text);
+        enum tally_status mirror = TALLY_OK;
+        if (!status) status = try_snapshot(server, known, file, out_header, &mirror, &text);
         if (!status) {
             server->snapshot_previous = server->state.version;
-            return tally_snapshot_mirror(file, server->mirror, server->memory);
+            return mirror;
         }
         tally_server_tell(server, TALLY_SERVER_EVENT_SNAPSHOT_REFUSED, status, version, nth, text);
         if (status == TALLY_NO_MEMORY || status == TALLY_WRONG_DATASET) return status;
@@ -202,6 +243,7 @@ enum tally_status tally_server_recover(struct tally_server *server, uint64_t now
         server->failed = status;
         return status;
     }
+    if (server->snapshots && server->snapshots->ops->release) server->snapshots->ops->release(server->snapshots);
     uint64_t base = server->snapshot_previous;
     server->snapshot_due = base + server->options.snapshot_every;
     server->recovered = true;

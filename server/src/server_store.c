@@ -21,6 +21,7 @@ static enum tally_status write_out(struct tally_server *server)
 static void begin(struct tally_server *server)
 {
     server->snapshot_due = server->state.version + server->options.snapshot_every;
+    server->snapshot_behind = 0;
     server->snapshot_out.size = 0;
     enum tally_status status = tally_snapshot_begin(&server->snapshot, &server->reader, &server->state,
                                                     server->identity.lineage, &server->snapshot_out);
@@ -72,6 +73,14 @@ static void trim(struct tally_server *server)
     if (status || !more) server->trim_before = 0;
 }
 
+static bool due(const struct tally_server *server)
+{
+    uint64_t bytes = tally_server_whole_bytes(server) / 2;
+    if (bytes < server->options.snapshot_log_bytes) bytes = server->options.snapshot_log_bytes;
+    bool due = server->state.version >= server->snapshot_due || server->snapshot_behind >= bytes;
+    return due && server->state.version != server->snapshot_previous;
+}
+
 void tally_server_store(struct tally_server *server)
 {
     if (!server->snapshots) return;
@@ -79,6 +88,6 @@ void tally_server_store(struct tally_server *server)
         trim(server);
     else if (server->snapshot.begun)
         go_on(server);
-    else if (server->state.version >= server->snapshot_due && server->state.version != server->snapshot_previous)
+    else if (due(server))
         begin(server);
 }

@@ -21,6 +21,7 @@ enum tally_status tally_server_apply(struct tally_server *server, uint64_t versi
     if (server->state.stats.clashes != clashes)
         tally_server_tell(server, TALLY_SERVER_EVENT_EPOCH, TALLY_CLASH, version, 0, "two keys shared a fingerprint");
     server->unverified = true;
+    server->snapshot_behind += record.size;
     return TALLY_OK;
 }
 

@@ -207,17 +207,25 @@ enum tally_status tally_snapshot_load(struct tally_bytes file, struct tally_stat
     return same ? TALLY_OK : TALLY_MALFORMED;
 }
 
-enum tally_status tally_snapshot_mirror(struct tally_bytes file, struct tally_mirror *mirror,
-                                        struct tally_memory *memory)
+enum tally_status tally_snapshot_stage(struct tally_bytes file, struct tally_mirror *mirror,
+                                       struct tally_memory *memory, struct tally_bytes *out_last)
 {
     struct tally_framefile frames;
-    struct tally_bytes message;
+    struct tally_bytes message, last;
     enum tally_status status = tally_framefile_open(file, &frames);
     if (!status) status = tally_framefile_next(&frames, &message); // Producers
-    if (status) return status;
-    do {
+    if (!status) status = tally_framefile_next(&frames, &last);
+    while (!status) {
         status = tally_framefile_next(&frames, &message);
-        if (!status) status = tally_mirror_apply(mirror, memory, message);
-    } while (status == TALLY_MORE);
-    return status;
+        if (status == TALLY_NOT_FOUND) {
+            *out_last = last;
+            return TALLY_OK;
+        }
+        if (status) break;
+        status = tally_mirror_apply(mirror, memory, last);
+        // Only the last chunk may complete the state.
+        status = status == TALLY_MORE ? TALLY_OK : status ? status : TALLY_MALFORMED;
+        last = message;
+    }
+    return status == TALLY_NOT_FOUND ? TALLY_MALFORMED : status;
 }

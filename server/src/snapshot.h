@@ -51,8 +51,10 @@ TALLY_CHECKED enum tally_status tally_snapshot_open(struct tally_bytes file, str
 // something behind its end, or whose Producers are not of its state.
 TALLY_CHECKED enum tally_status tally_snapshot_load(struct tally_bytes file, struct tally_state *state);
 
-// Has a mirror take the state of a file that was loaded well. What tally_mirror_apply says.
-TALLY_CHECKED enum tally_status tally_snapshot_mirror(struct tally_bytes file, struct tally_mirror *mirror,
-                                                      struct tally_memory *memory);
+// Has a mirror take all chunks of a file but the last, which is given back: the mirror publishes the state when that is applied, too, which
+// is for when tally_snapshot_load, perhaps at the same time in another thread, has taken the file for good. What
+// tally_mirror_apply says; TALLY_MALFORMED for a file that is cut short.
+TALLY_CHECKED enum tally_status tally_snapshot_stage(struct tally_bytes file, struct tally_mirror *mirror,
+                                                     struct tally_memory *memory, struct tally_bytes *out_last);
 
 #endif

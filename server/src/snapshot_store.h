@@ -19,6 +19,9 @@ struct tally_snapshot_store_ops {
     enum tally_status (*load)(struct tally_snapshot_store *store, uint32_t nth, uint64_t *out_version,
                               struct tally_bytes *out_bytes);
 
+    // Lets go of what load gave. May be null.
+    void (*release)(struct tally_snapshot_store *store);
+
     // Begins a new snapshot beside the others; write appends; commit makes it durable under its name and lets go of all but the newest two;
     // abort (also after a failed write or commit) leaves no trace. One at a time. TALLY_IO, TALLY_NO_SPACE.
     enum tally_status (*begin)(struct tally_snapshot_store *store, uint64_t version);

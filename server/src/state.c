@@ -187,13 +187,60 @@ enum tally_status tally_state_write_chunk(struct tally_state *state, struct tall
     return tally_frame_finish(&state->frame);
 }
 
+// Rows that are hashed before the first of them is put into the index: by then its slots have come from memory, which a state of
+// millions of rows waits for otherwise.
+#define LOADED_AT_ONCE 32u
+
+struct loaded_row {
+    uint64_t fingerprint;
+    int64_t value;
+    struct tally_bytes key;
+    uint32_t id;
+};
+
+static enum tally_status load_row(struct tally_state *state, struct tally_state_table *table,
+                                  const struct loaded_row *row)
+{
+    if (tally_rows_find(&table->rows, row->fingerprint) != TALLY_NO_ROW) return TALLY_CLASH;
+    const uint8_t *kept = tally_keys_put(&state->keys, row->key);
+    if (!kept) return TALLY_NO_MEMORY;
+    enum tally_status status =
+        tally_rows_put(&table->rows, row->id, row->fingerprint, tally_bytes(kept, row->key.size), row->value);
+    if (status) return status;
+    tally_digest_add(&state->digest, tally_digest_row(table->digest_key, row->fingerprint, row->value));
+    state->rows++;
+    state->key_bytes += row->key.size;
+    return TALLY_OK;
+}
+
+static enum tally_status load_rows(struct tally_state *state, struct tally_state_table *table,
+                                   struct tally_table_reader *reader)
+{
+    struct loaded_row rows[LOADED_AT_ONCE];
+    enum tally_status status = TALLY_OK;
+    while (status == TALLY_OK) {
+        uint32_t count = 0;
+        while (count < LOADED_AT_ONCE) {
+            struct loaded_row *row = &rows[count];
+            if ((status = tally_table_next_added(reader, &row->id, &row->key, &row->value))) break;
+            row->fingerprint = tally_fingerprint(state->seed, row->key.data, row->key.size);
+            tally_rows_prefetch_index(&table->rows, row->fingerprint);
+            count++;
+        }
+        for (uint32_t i = 0; i < count; i++) {
+            enum tally_status loaded = load_row(state, table, &rows[i]);
+            if (loaded) return loaded;
+        }
+    }
+    return status == TALLY_NOT_FOUND ? TALLY_OK : status;
+}
+
 static enum tally_status load_table(struct tally_state *state, struct tally_table_reader *reader)
 {
     struct tally_state_table *table;
     enum tally_status status;
     uint32_t id;
     int64_t value;
-    struct tally_bytes key;
     if (reader->table == state->tables_count) {
         if (!reader->name.size || tally_state_table(state, reader->name) != TALLY_TABLES_MAX) return TALLY_MALFORMED;
         if (state->tables_count == state->tables_max) return TALLY_LIMIT;
@@ -206,18 +253,7 @@ static enum tally_status load_table(struct tally_state *state, struct tally_tabl
     status = tally_table_next_removed(reader, &id);
     if (status == TALLY_NOT_FOUND) status = tally_table_next_changed(reader, &id, &value);
     if (status != TALLY_NOT_FOUND) return status ? status : TALLY_MALFORMED;
-    while ((status = tally_table_next_added(reader, &id, &key, &value)) == TALLY_OK) {
-        uint64_t fingerprint = tally_fingerprint(state->seed, key.data, key.size);
-        if (tally_rows_find(&table->rows, fingerprint) != TALLY_NO_ROW) return TALLY_CLASH;
-        const uint8_t *kept = tally_keys_put(&state->keys, key);
-        if (!kept) return TALLY_NO_MEMORY;
-        status = tally_rows_put(&table->rows, id, fingerprint, tally_bytes(kept, key.size), value);
-        if (status) return status;
-        tally_digest_add(&state->digest, tally_digest_row(table->digest_key, fingerprint, value));
-        state->rows++;
-        state->key_bytes += key.size;
-    }
-    return status == TALLY_NOT_FOUND ? TALLY_OK : status;
+    return load_rows(state, table, reader);
 }
 
 static enum tally_status load_header(struct tally_state *state, const struct tally_frame_header *header,

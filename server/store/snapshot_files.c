@@ -94,6 +94,13 @@ static enum tally_status read_whole(const struct files *files, int fd, uint8_t *
     return TALLY_OK;
 }
 
+static void release(struct tally_snapshot_store *store)
+{
+    struct files *files = files_of(store);
+    tally_alloc_free(files->alloc, files->loaded);
+    files->loaded = NULL;
+}
+
 static enum tally_status load(struct tally_snapshot_store *store, uint32_t nth, uint64_t *out_version,
                               struct tally_bytes *out_bytes)
 {
@@ -107,8 +114,7 @@ static enum tally_status load(struct tally_snapshot_store *store, uint32_t nth, 
     *out_version = versions[nth];
     name_of(versions[nth], name);
     if (!path_of(files, name, path)) return TALLY_IO;
-    tally_alloc_free(files->alloc, files->loaded);
-    files->loaded = NULL;
+    release(store);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return tally_errno_status(errno);
     status = read_whole(files, fd, &files->loaded, &size);
@@ -133,9 +139,7 @@ static enum tally_status begin(struct tally_snapshot_store *store, uint64_t vers
     struct files *files = files_of(store);
     char path[PATH_BYTES];
     if (files->fd >= 0) return TALLY_INVALID;
-    // What recovery read is not needed any more.
-    tally_alloc_free(files->alloc, files->loaded);
-    files->loaded = NULL;
+    release(store);
     if (!path_of(files, "snapshot.tmp", path)) return TALLY_IO;
     files->fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
     if (files->fd < 0) return tally_errno_status(errno);
@@ -212,6 +216,7 @@ enum tally_status tally_snapshot_files_open(const char *dir, const struct tally_
 {
     static const struct tally_snapshot_store_ops ops = {
         .load = load,
+        .release = release,
         .begin = begin,
         .write = write_some,
         .commit = commit,

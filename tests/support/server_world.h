@@ -65,7 +65,16 @@ static inline void world_event(void *ctx, const struct tally_server_event *event
                       (unsigned long long)event->count, event->text);
 }
 
-static const struct tally_server_ops world_ops = {.publish = world_publish, .reply = world_reply, .event = world_event};
+// The other way round than without it.
+static inline void world_both(void *ctx, void (*one)(void *), void *one_ctx, void (*other)(void *), void *other_ctx)
+{
+    (void)ctx;
+    other(other_ctx);
+    one(one_ctx);
+}
+
+static const struct tally_server_ops world_ops = {
+    .publish = world_publish, .reply = world_reply, .event = world_event, .both = world_both};
 
 static inline struct server_world *server_world_make(void)
 {

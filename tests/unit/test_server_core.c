@@ -225,6 +225,97 @@ static void test_a_damaged_snapshot_falls_back_to_the_one_before(void **state)
     server_world_end(world);
 }
 
+// One batch with `keys` new keys that are as long as they may be.
+static void count_long_keys(struct server_world *world, uint64_t sequence, uint32_t keys)
+{
+    uint8_t key[TALLY_KEY_BYTES_MAX];
+    struct test_batch batch;
+    const struct tally_batch_header header = {.dataset = test_text("main"), .producer = 9, .sequence = sequence};
+    test_batch_init(&batch);
+    tally_batch_begin(&batch.writer, &header);
+    tally_batch_table_begin(&batch.writer, test_text("long"));
+    memset(key, 'k', sizeof key);
+    for (uint32_t i = 0; i < keys; i++) {
+        tally_store64(key, sequence << 32 | i);
+        tally_batch_add(&batch.writer, tally_bytes(key, sizeof key), (int64_t)i);
+    }
+    tally_batch_table_end(&batch.writer);
+    assert_int_equal(tally_batch_finish(&batch.writer), TALLY_OK);
+    tally_server_request(world->server, TALLY_ENDPOINT_INGEST, 2000000 + sequence, test_batch_bytes(&batch),
+                         world->now_ms);
+    test_batch_free(&batch);
+    assert_int_equal(server_world_tick(world), TALLY_OK);
+}
+
+// State and mirror read a snapshot at the same time: whatever of it is damaged, neither keeps anything of it.
+static void test_a_snapshot_of_many_chunks_that_is_damaged_anywhere(void **state)
+{
+    (void)state;
+    struct server_world *world = server_world_make();
+    world->options.snapshot_every = 4;
+    world->options.snapshot_chunks = 64;
+    assert_int_equal(server_world_start(world), TALLY_OK);
+    for (uint64_t i = 1; i <= 9; i++) count_long_keys(world, i, 500); // about half a chunk each
+    uint64_t epoch = server_world_stats(world).epoch;
+    assert_int_equal(world->snapshots.kept[0].version, 8);
+    assert_int_equal(world->snapshots.kept[1].version, 4);
+    uint8_t *data = world->snapshots.kept[0].data;
+    size_t size = world->snapshots.kept[0].size;
+    assert_true(size > 3 * TALLY_CHUNK_BYTES_MAX);
+    for (unsigned i = 0; i <= 32; i++) {
+        size_t place = i ? (size - 20) / 32 * i : 20; // Producers, and each chunk
+        server_world_crash(world);
+        server_world_forget(world);
+        data[place] ^= 4;
+        assert_int_equal(server_world_start(world), TALLY_OK);
+        data[place] ^= 4;
+        assert_true(said(world, TALLY_SERVER_EVENT_SNAPSHOT_REFUSED));
+        struct tally_server_stats stats = server_world_stats(world);
+        assert_int_equal(stats.version, 9);
+        assert_int_equal(stats.epoch, epoch);
+        assert_int_equal(stats.rows, 9 * 500);
+        assert_int_equal(stats.snapshot_version, 4);
+    }
+    for (size_t cut = size; cut > TALLY_CHUNK_BYTES_MAX / 2; cut -= TALLY_CHUNK_BYTES_MAX / 2) {
+        server_world_crash(world);
+        server_world_forget(world);
+        world->snapshots.kept[0].size = cut - 1;
+        assert_int_equal(server_world_start(world), TALLY_OK);
+        world->snapshots.kept[0].size = size;
+        assert_int_equal(server_world_stats(world).snapshot_version, 4);
+        assert_int_equal(server_world_stats(world).rows, 9 * 500);
+    }
+    server_world_crash(world);
+    assert_int_equal(server_world_start(world), TALLY_OK);
+    assert_int_equal(server_world_stats(world).snapshot_version, 8);
+    server_world_end(world);
+}
+
+// What a restart would have to replay is bounded in bytes, too.
+static void test_much_behind_a_snapshot_makes_the_next_one(void **state)
+{
+    (void)state;
+    struct server_world *world = server_world_make();
+    world->options.snapshot_every = 1000000;
+    world->options.snapshot_log_bytes = 1000000;
+    world->options.snapshot_chunks = 64;
+    assert_int_equal(server_world_start(world), TALLY_OK);
+    count_long_keys(world, 1, 500);
+    assert_int_equal(server_world_stats(world).snapshot_version, 0);
+    count_long_keys(world, 2, 500);
+    assert_int_equal(server_world_tick(world), TALLY_OK); // begun, then written
+    assert_int_equal(server_world_stats(world).snapshot_version, 2);
+    for (uint64_t i = 3; i <= 6; i++) count_long_keys(world, i, 500);
+    uint64_t version = server_world_stats(world).snapshot_version;
+    assert_true(version == 4 || version == 5); // 1 MB, or half of 2 MB
+    // What is replayed counts as well.
+    server_world_crash(world);
+    assert_int_equal(server_world_start(world), TALLY_OK);
+    for (uint64_t i = 7; i <= 12; i++) count_long_keys(world, i, 500);
+    assert_true(server_world_stats(world).snapshot_version > version);
+    server_world_end(world);
+}
+
 static void test_a_damaged_record_that_a_snapshot_covers_does_no_harm(void **state)
 {
     (void)state;
@@ -528,6 +619,8 @@ int main(void)
         cmocka_unit_test(test_crashes_at_random),
         cmocka_unit_test(test_restart_gives_the_same_frames),
         cmocka_unit_test(test_a_damaged_snapshot_falls_back_to_the_one_before),
+        cmocka_unit_test(test_a_snapshot_of_many_chunks_that_is_damaged_anywhere),
+        cmocka_unit_test(test_much_behind_a_snapshot_makes_the_next_one),
         cmocka_unit_test(test_a_damaged_record_that_a_snapshot_covers_does_no_harm),
         cmocka_unit_test(test_a_damaged_record_behind_the_snapshot_is_refused),
         cmocka_unit_test(test_a_lost_log_begins_a_new_epoch),
