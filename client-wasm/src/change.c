@@ -111,8 +111,7 @@ enum tally_status mirror_change(struct work *work, struct tally_table_reader *ch
 {
     struct tally_mirror *mirror = work->mirror;
     struct change few[SCRATCH_ROWS], *rows = few, *sorted = NULL;
-    // A change takes at least one byte of each column.
-    size_t listed = (size_t)(change->changed.end - change->changed.at);
+    size_t listed = tally_table_changed_max(change);
     uint32_t rows_max = SCRATCH_ROWS, wanted = SORTED_MIN, scratch = 0;
     while (wanted < listed && wanted < GATHERED_MAX) wanted *= 2;
     size_t bytes = (size_t)wanted * 2 * sizeof *rows;

@@ -51,19 +51,25 @@ bool tally_view_next(const struct tally_view *view, struct tally_cursor *cursor,
 
 // ---------------------------------------------------------------------------------------------------- chunks
 //
-// A chunk is planned first, by the sizes of its ids and keys and the most that a value can take, so that its end and whether more
-// follows are known when its header is written, and the columns can be laid out in the scratch. Then its rows are written.
+// A chunk is planned first, by the sizes of its keys and the most that an id, a key's size and a value can take, so that its end and whether
+// more follows are known when its header is written, and the columns can be laid out in the scratch. Then its rows are written.
 
 // What may come beside the rows: the header's fields; a table's tags, sizes, number, name and kind; the seal.
 #define HEADER_BYTES_MAX 256u
 #define TABLE_BYTES_MAX  160u
-#define VALUE_BYTES_MAX  10u
+#define ROW_BYTES_MAX    (4u + 2u + 10u)
 #define ROWS_FETCHED     16u
+
+// In the scratch, as blocks. A row's bits are a little less than what ROW_BYTES_MAX leaves for them, and a table has room for what else a column
+// needs: so what is planned for the frame also fits the scratch.
+#define ID_BITS    28u // TALLY_ROWS_MAX
+#define SIZE_BITS  10u // TALLY_KEY_BYTES_MAX
+#define VALUE_BITS 64u
 
 // The rows of one table that go into a chunk.
 struct segment {
     uint32_t end_id; // the first id that does not
-    uint32_t ids_bytes, sizes_bytes, keys_bytes, rows;
+    uint32_t keys_bytes, rows;
     bool whole; // the table has no more
 };
 
@@ -72,20 +78,13 @@ static struct segment plan_table(const struct tally_mirror *mirror, const struct
 {
     struct segment segment = {.end_id = id};
     uint32_t used = TABLE_BYTES_MAX;
-    uint64_t last = 0;
     while ((id = next_id(mirror, table, id)) != UINT32_MAX) {
         uint32_t key_bytes = (uint32_t)id_key(mirror, table, id).size;
-        uint32_t id_bytes = tally_varint_size(segment.rows == 0 ? id : id - last);
-        uint32_t size_bytes = tally_varint_size(key_bytes);
-        uint32_t row_bytes = id_bytes + size_bytes + key_bytes + VALUE_BYTES_MAX;
-        if (used + row_bytes > budget) return segment;
-        used += row_bytes;
-        segment.ids_bytes += id_bytes;
-        segment.sizes_bytes += size_bytes;
+        if (used + ROW_BYTES_MAX + key_bytes > budget) return segment;
+        used += ROW_BYTES_MAX + key_bytes;
         segment.keys_bytes += key_bytes;
         segment.rows++;
-        last = id++;
-        segment.end_id = id;
+        segment.end_id = ++id;
     }
     segment.whole = true;
     return segment;
@@ -93,8 +92,7 @@ static struct segment plan_table(const struct tally_mirror *mirror, const struct
 
 static uint32_t segment_bytes(const struct segment *segment)
 {
-    return TABLE_BYTES_MAX + segment->ids_bytes + segment->sizes_bytes + segment->keys_bytes +
-           segment->rows * VALUE_BYTES_MAX;
+    return TABLE_BYTES_MAX + segment->keys_bytes + segment->rows * ROW_BYTES_MAX;
 }
 
 // Fills `segments` from the cursor's table on, moves the cursor behind what they hold, and says how many there are.
@@ -119,12 +117,14 @@ static uint32_t plan_chunk(const struct tally_view *view, struct tally_cursor *c
 // Lays the columns out in the scratch, as large as they can become.
 static void place_columns(struct tally_frame_writer *writer, const struct segment *segment, uint8_t *scratch)
 {
-    const uint32_t bytes[TALLY_COLUMNS] = {
-        [TALLY_COLUMN_ADDED] = segment->ids_bytes,
-        [TALLY_COLUMN_KEY_SIZES] = segment->sizes_bytes,
+    const size_t bytes[TALLY_COLUMNS] = {
+        [TALLY_COLUMN_ADDED] = TALLY_COLUMN_ROOM(segment->rows, ID_BITS),
+        [TALLY_COLUMN_KEY_SIZES] = TALLY_COLUMN_ROOM(segment->rows, SIZE_BITS),
         [TALLY_COLUMN_KEYS] = segment->keys_bytes,
-        [TALLY_COLUMN_VALUES] = segment->rows * VALUE_BYTES_MAX,
+        [TALLY_COLUMN_VALUES] = TALLY_COLUMN_ROOM(segment->rows, VALUE_BITS),
     };
+    static_assert((ID_BITS + SIZE_BITS + VALUE_BITS) / 8 + 1 < ROW_BYTES_MAX, "blocks of rows fit the scratch");
+    static_assert(3 * TALLY_COLUMN_ROOM(1, 0) < TABLE_BYTES_MAX / 2, "and what they need at the end of a column");
     for (unsigned i = 0; i < TALLY_COLUMNS; i++) {
         writer->columns[i] = tally_writer_fixed(scratch, bytes[i]);
         scratch += bytes[i];

@@ -112,11 +112,57 @@ enum table_field {
     T_KEY_SIZES,
     T_KEYS,
     T_VALUES,
+    T_REMOVED_BLOCKS,
+    T_CHANGED_BLOCKS,
+    T_DIFFERENCES_BLOCKS,
+    T_ADDED_BLOCKS,
+    T_KEY_SIZES_BLOCKS,
+    T_VALUES_BLOCKS,
 };
 
-static enum tally_status table_field(struct tally_table_reader *table, const struct tally_wire_field *field)
+enum coding { CODING_VARINT, CODING_BLOCKS };
+
+// The column that a field holds as varints, or as blocks.
+static struct tally_wire *column_of(struct tally_table_reader *table, uint32_t field, enum tally_column *out_column)
 {
-    struct tally_wire column = tally_wire(field->bytes);
+    switch (field) {
+    case T_REMOVED:
+    case T_REMOVED_BLOCKS: *out_column = TALLY_COLUMN_REMOVED; return &table->removed;
+    case T_CHANGED:
+    case T_CHANGED_BLOCKS: *out_column = TALLY_COLUMN_CHANGED; return &table->changed;
+    case T_DIFFERENCES:
+    case T_DIFFERENCES_BLOCKS: *out_column = TALLY_COLUMN_DIFFERENCES; return &table->differences;
+    case T_ADDED:
+    case T_ADDED_BLOCKS: *out_column = TALLY_COLUMN_ADDED; return &table->added;
+    case T_KEY_SIZES:
+    case T_KEY_SIZES_BLOCKS: *out_column = TALLY_COLUMN_KEY_SIZES; return &table->key_sizes;
+    case T_VALUES:
+    case T_VALUES_BLOCKS: *out_column = TALLY_COLUMN_VALUES; return &table->values;
+    default: *out_column = TALLY_COLUMN_KEYS; return &table->keys;
+    }
+}
+
+// A column that comes twice, as the same field or in both codings, is refused.
+static enum tally_status column_field(struct tally_table_reader *table, const struct tally_wire_field *field,
+                                      uint32_t *columns_seen)
+{
+    enum tally_column column;
+    struct tally_wire *wire = column_of(table, field->number, &column);
+    if (!first_time(columns_seen, column)) return TALLY_MALFORMED;
+    *wire = tally_wire(field->bytes);
+    if (field->number < T_REMOVED_BLOCKS) return TALLY_OK;
+    uint64_t numbers;
+    if (!tally_wire_varint(wire, &numbers)) return TALLY_MALFORMED;
+    if (numbers > TALLY_ROWS_MAX) return TALLY_LIMIT;
+    if (numbers == 0 || tally_wire_done(wire)) return TALLY_MALFORMED;
+    table->blocks |= 1u << column;
+    table->left[column] = (uint32_t)numbers;
+    return TALLY_OK;
+}
+
+static enum tally_status scalar_field(struct tally_table_reader *table, const struct tally_wire_field *field,
+                                      enum coding *coding)
+{
     switch (field->number) {
     case T_TABLE:
         if (field->value >= TALLY_TABLES_MAX) return TALLY_LIMIT;
@@ -130,46 +176,43 @@ static enum tally_status table_field(struct tally_table_reader *table, const str
         if (field->value != TALLY_KIND_COUNTER) return TALLY_UNSUPPORTED;
         table->kind = TALLY_KIND_COUNTER;
         break;
-    case T_CODING:
-        if (field->value != 0) return TALLY_UNSUPPORTED;
+    default:
+        if (field->value > CODING_BLOCKS) return TALLY_UNSUPPORTED;
+        *coding = (enum coding)field->value;
         break;
-    case T_REMOVED: table->removed = column; break;
-    case T_CHANGED: table->changed = column; break;
-    case T_DIFFERENCES: table->differences = column; break;
-    case T_ADDED: table->added = column; break;
-    case T_KEY_SIZES: table->key_sizes = column; break;
-    case T_KEYS: table->keys = column; break;
-    case T_VALUES: table->values = column; break;
-    default: break;
     }
     return TALLY_OK;
 }
 
-static enum tally_status table_open(struct tally_bytes message, struct tally_table_reader *out_table)
+static enum tally_status table_open(struct tally_bytes message, uint64_t number_min,
+                                    struct tally_table_reader *out_table)
 {
     // Columns that are absent are empty, at a place that is not null.
     struct tally_wire none = {message.data, message.data};
-    struct tally_table_reader table = {.removed = none,
-                                       .changed = none,
-                                       .differences = none,
-                                       .added = none,
-                                       .key_sizes = none,
-                                       .values = none,
-                                       .keys = none};
+    struct tally_table_reader table;
+    memset(&table, 0, offsetof(struct tally_table_reader, ids));
+    table.removed = table.changed = table.differences = table.added = none;
+    table.key_sizes = table.values = table.keys = none;
     struct tally_wire wire = tally_wire(message);
     struct tally_wire_field field;
     enum tally_status status;
-    uint32_t seen = 0;
+    enum coding coding = CODING_VARINT;
+    uint32_t seen = 0, columns_seen = 0;
     while ((status = tally_wire_next(&wire, &field)) == TALLY_OK) {
-        if (field.number > T_VALUES) continue; // a newer version's: skipped, and may repeat
-        bool scalar = field.number == T_TABLE || field.number == T_KIND || field.number == T_CODING;
-        if (field.type != (scalar ? TALLY_WIRE_VARINT : TALLY_WIRE_BYTES)) return TALLY_MALFORMED;
+        if (field.number > T_VALUES_BLOCKS) continue; // a newer version's: skipped, and may repeat
+        bool number = field.number == T_TABLE || field.number == T_KIND || field.number == T_CODING;
+        if (field.type != (number ? TALLY_WIRE_VARINT : TALLY_WIRE_BYTES)) return TALLY_MALFORMED;
         if (!first_time(&seen, field.number)) return TALLY_MALFORMED;
-        if ((status = table_field(&table, &field))) return status;
+        status = field.number < T_REMOVED ? scalar_field(&table, &field, &coding)
+                                          : column_field(&table, &field, &columns_seen);
+        if (status) return status;
     }
     if (status != TALLY_NOT_FOUND) return status;
     if ((table.name.size != 0) != (table.kind != TALLY_KIND_UNSPECIFIED)) return TALLY_MALFORMED;
-    *out_table = table;
+    if (table.table < number_min) return TALLY_MALFORMED;
+    // Who knows no blocks skips those fields, and must be told not to.
+    if (table.blocks && coding != CODING_BLOCKS) return TALLY_MALFORMED;
+    memcpy(out_table, &table, offsetof(struct tally_table_reader, ids));
     return TALLY_OK;
 }
 
@@ -179,11 +222,8 @@ enum tally_status tally_frame_next_table(struct tally_frame_reader *reader, stru
     enum tally_status status;
     while ((status = tally_wire_next(&reader->tables, &field)) == TALLY_OK) {
         if (field.number != F_TABLES) continue;
-        struct tally_table_reader table;
-        if ((status = table_open(field.bytes, &table))) return status;
-        if (table.table < reader->tables_seen) return TALLY_MALFORMED;
-        reader->tables_seen = (uint64_t)table.table + 1;
-        *out_table = table;
+        if ((status = table_open(field.bytes, reader->tables_seen, out_table))) return status;
+        reader->tables_seen = (uint64_t)out_table->table + 1;
         return TALLY_OK;
     }
     return status;
@@ -191,57 +231,123 @@ enum tally_status tally_frame_next_table(struct tally_frame_reader *reader, stru
 
 // ---------------------------------------------------------------------------------------------------- rows
 
-// The next id of a gap column. `*next` is the lowest id that may come.
-static enum tally_status next_id(struct tally_wire *column, uint64_t *next, uint32_t *out_id)
+// The next block of a column that is in blocks: `count` numbers, which must be all that are left of it, or a whole block of them.
+static enum tally_status decode_block(struct tally_table_reader *table, struct tally_wire *wire,
+                                      enum tally_column column, uint32_t count, int64_t *out_numbers)
 {
-    uint64_t gap;
-    if (tally_wire_done(column)) {
-        *next = 0; // the next list starts anew
+    uint32_t *left = &table->left[column];
+    if (count != (*left < TALLY_BLOCK_NUMBERS ? *left : TALLY_BLOCK_NUMBERS) || count == 0) return TALLY_MALFORMED;
+    enum tally_status status = tally_block_read(wire, count, out_numbers);
+    if (status) return status;
+    *left -= count;
+    return (*left == 0) == tally_wire_done(wire) ? TALLY_OK : TALLY_MALFORMED;
+}
+
+// The gaps of the next ids as in blocks: the first is counted from -1, so that all are 1 or more.
+static enum tally_status decode_gaps(struct tally_table_reader *table, struct tally_wire *wire,
+                                     enum tally_column column, int64_t *gaps, uint32_t *out_count)
+{
+    if (table->blocks >> column & 1) {
+        uint32_t left = table->left[column];
+        *out_count = left < TALLY_BLOCK_NUMBERS ? left : TALLY_BLOCK_NUMBERS;
+        return decode_block(table, wire, column, *out_count, gaps);
+    }
+    uint32_t count = 0;
+    for (; count < TALLY_BLOCK_NUMBERS && !tally_wire_done(wire); count++) {
+        uint64_t gap;
+        if (!tally_wire_varint(wire, &gap)) return TALLY_MALFORMED;
+        if (gap >= TALLY_ROWS_MAX) return TALLY_LIMIT;
+        gaps[count] = (int64_t)gap;
+    }
+    if (table->id == 0) gaps[0]++;
+    *out_count = count;
+    return TALLY_OK;
+}
+
+// The next ids of a list: table->ids and table->count. table->id is the lowest that may come.
+static enum tally_status decode_ids(struct tally_table_reader *table, struct tally_wire *wire, enum tally_column column)
+{
+    int64_t *gaps = table->numbers[0];
+    uint32_t count;
+    table->at = table->count = 0;
+    if (tally_wire_done(wire)) {
+        table->id = 0; // the next list starts anew
         return TALLY_NOT_FOUND;
     }
-    if (!tally_wire_varint(column, &gap)) return TALLY_MALFORMED;
-    if (gap >= TALLY_ROWS_MAX) return TALLY_LIMIT;
-    // The first gap is the id itself, later ones are distances: at least 1.
-    if (*next != 0 && gap == 0) return TALLY_MALFORMED;
-    uint64_t id = *next == 0 ? gap : *next - 1 + gap;
-    if (id >= TALLY_ROWS_MAX) return TALLY_LIMIT;
-    *next = id + 1;
-    *out_id = (uint32_t)id;
+    enum tally_status status = decode_gaps(table, wire, column, gaps, &count);
+    if (status) return status;
+    uint64_t id = table->id, any = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        any |= (uint64_t)gaps[i] - 1;
+        id += (uint64_t)gaps[i];
+        table->ids[i] = (uint32_t)(id - 1);
+    }
+    if (any >> 63) return TALLY_MALFORMED; // a gap below 1
+    if (any >= TALLY_ROWS_MAX || id > TALLY_ROWS_MAX) return TALLY_LIMIT;
+    table->id = id;
+    table->count = count;
     return TALLY_OK;
 }
 
-enum tally_status tally_table_next_removed(struct tally_table_reader *table, uint32_t *out_id)
+// The numbers of a column that stand beside `count` ids.
+static enum tally_status decode_numbers(struct tally_table_reader *table, struct tally_wire *wire,
+                                        enum tally_column column, uint32_t count, int64_t *out_numbers)
 {
-    return next_id(&table->removed, &table->id, out_id);
+    if (table->blocks >> column & 1) return decode_block(table, wire, column, count, out_numbers);
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t coded;
+        if (!tally_wire_varint(wire, &coded)) return TALLY_MALFORMED;
+        out_numbers[i] = column == TALLY_COLUMN_KEY_SIZES ? (int64_t)coded : tally_unzigzag(coded);
+    }
+    return TALLY_OK;
 }
 
-enum tally_status tally_table_next_changed(struct tally_table_reader *table, uint32_t *out_id, int64_t *out_difference)
+enum tally_status tally_table_decode_removed(struct tally_table_reader *table)
 {
-    enum tally_status status = next_id(&table->changed, &table->id, out_id);
+    return decode_ids(table, &table->removed, TALLY_COLUMN_REMOVED);
+}
+
+enum tally_status tally_table_decode_changed(struct tally_table_reader *table)
+{
+    enum tally_status status = decode_ids(table, &table->changed, TALLY_COLUMN_CHANGED);
     if (status == TALLY_NOT_FOUND && !tally_wire_done(&table->differences)) return TALLY_MALFORMED;
     if (status) return status;
-    uint64_t coded;
-    if (!tally_wire_varint(&table->differences, &coded)) return TALLY_MALFORMED;
-    *out_difference = tally_unzigzag(coded);
-    return TALLY_OK;
+    uint32_t count = table->count;
+    table->count = 0; // nothing to hand out until all is there
+    status = decode_numbers(table, &table->differences, TALLY_COLUMN_DIFFERENCES, count, table->numbers[0]);
+    if (!status) table->count = count;
+    return status;
+}
+
+static enum tally_status decode_added(struct tally_table_reader *table)
+{
+    enum tally_status status = decode_ids(table, &table->added, TALLY_COLUMN_ADDED);
+    if (status == TALLY_NOT_FOUND &&
+        !(tally_wire_done(&table->key_sizes) && tally_wire_done(&table->keys) && tally_wire_done(&table->values)))
+        return TALLY_MALFORMED;
+    if (status) return status;
+    uint32_t count = table->count;
+    table->count = 0;
+    status = decode_numbers(table, &table->key_sizes, TALLY_COLUMN_KEY_SIZES, count, table->numbers[0]);
+    if (!status) status = decode_numbers(table, &table->values, TALLY_COLUMN_VALUES, count, table->numbers[1]);
+    if (!status) table->count = count;
+    return status;
 }
 
 enum tally_status tally_table_next_added(struct tally_table_reader *table, uint32_t *out_id,
                                          struct tally_bytes *out_key, int64_t *out_value)
 {
-    enum tally_status status = next_id(&table->added, &table->id, out_id);
-    if (status == TALLY_NOT_FOUND &&
-        !(tally_wire_done(&table->key_sizes) && tally_wire_done(&table->keys) && tally_wire_done(&table->values)))
-        return TALLY_MALFORMED;
-    if (status) return status;
-    uint64_t key_bytes, coded;
-    if (!tally_wire_varint(&table->key_sizes, &key_bytes) || !tally_wire_varint(&table->values, &coded))
-        return TALLY_MALFORMED;
+    if (table->at == table->count) {
+        enum tally_status status = decode_added(table);
+        if (status) return status;
+    }
+    uint64_t key_bytes = (uint64_t)table->numbers[0][table->at];
     if (key_bytes == 0) return TALLY_MALFORMED;
     if (key_bytes > TALLY_KEY_BYTES_MAX) return TALLY_LIMIT;
     if (key_bytes > (size_t)(table->keys.end - table->keys.at)) return TALLY_MALFORMED;
     *out_key = tally_bytes(table->keys.at, (size_t)key_bytes);
     table->keys.at += key_bytes;
-    *out_value = tally_unzigzag(coded);
+    *out_id = table->ids[table->at];
+    *out_value = table->numbers[1][table->at++];
     return TALLY_OK;
 }

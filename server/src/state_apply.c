@@ -280,9 +280,9 @@ static enum tally_status write_table(struct tally_state *state, uint32_t number)
     }
     static const enum tally_column of_added[] = {TALLY_COLUMN_ADDED, TALLY_COLUMN_KEY_SIZES, TALLY_COLUMN_KEYS,
                                                  TALLY_COLUMN_VALUES};
-    for (unsigned i = 0; i < sizeof of_added / sizeof *of_added; i++)
-        state->stats.added_bytes += frame->columns[of_added[i]].size;
     tally_frame_table_end(frame);
+    for (unsigned i = 0; i < sizeof of_added / sizeof *of_added; i++)
+        state->stats.added_bytes += frame->column_bytes[of_added[i]];
     return TALLY_OK;
 }
 

@@ -35,6 +35,7 @@ stories = {
     "whole": frames("first", "whole", "first"),
     "chunks": frames("chunk-3") + frames("chunk-0", "chunk-1", "chunk-2", "chunk-3", "after-chunks"),
     "epochs": frames("first", "other-epoch", "empty", "whole"),
+    "blocks": frames("blocks-whole", "blocks-forced"),
     "gaps": frames("first", "removals", "extremes", "delta", "removals", "extremes", "extreme-differences"),
 }
 FRAME, BEAT, RAW, ANSWER, RAW_ANSWER, TICK, LINK, FAIL = 0, 2, 3, 4, 6, 7, 8, 9

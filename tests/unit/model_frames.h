@@ -17,6 +17,7 @@ struct model {
     struct tally_digest digest;
     uint32_t rows, rows_max;
     int64_t *values;
+    bool uneven; // each row moves by its own step, so that frames are not small
 };
 
 static inline void model_init(struct model *model, uint64_t epoch, uint32_t rows_max)
@@ -41,6 +42,11 @@ static inline struct tally_digest model_row(const struct model *model, uint32_t 
                             tally_fingerprint(model->seed, key.data, key.size), model->values[row]);
 }
 
+static inline int64_t model_step(const struct model *model, int64_t step, uint32_t row)
+{
+    return model->uneven ? step + (int64_t)(tally_mix64(row + model->version) % 200) : step;
+}
+
 // The next version: every row moves by `step`, `more` rows come, each with its number as value. A frame of it; from 0
 // when the model was empty.
 static inline struct tally_bytes model_cut(struct model *model, int64_t step, uint32_t more, struct test_frame *frame)
@@ -49,7 +55,7 @@ static inline struct tally_bytes model_cut(struct model *model, int64_t step, ui
     test_frame_init(frame);
     for (uint32_t i = 0; i < rows; i++) {
         tally_digest_subtract(&model->digest, model_row(model, i));
-        model->values[i] += step;
+        model->values[i] += model_step(model, step, i);
         tally_digest_add(&model->digest, model_row(model, i));
     }
     for (; more-- && model->rows < model->rows_max; model->rows++) {
@@ -66,7 +72,7 @@ static inline struct tally_bytes model_cut(struct model *model, int64_t step, ui
                                         .seed = model->seed};
     tally_frame_begin(&frame->writer, &header);
     tally_frame_table_begin(&frame->writer, 0, rows ? (struct tally_bytes){0} : test_text("t"), TALLY_KIND_COUNTER);
-    for (uint32_t i = 0; i < rows; i++) tally_frame_changed(&frame->writer, i, step);
+    for (uint32_t i = 0; i < rows; i++) tally_frame_changed(&frame->writer, i, model_step(model, step, i));
     for (uint32_t i = rows; i < model->rows; i++) {
         char text[32];
         tally_frame_added(&frame->writer, i, model_key(i, text), model->values[i]);

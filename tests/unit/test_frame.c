@@ -9,7 +9,7 @@
 // A frame as plain lists. Written by the codec, read back, and compared; `model_read` is also how
 // refusals are looked for.
 
-enum { ROWS_MAX = 40, TABLES = 4, KEY_MAX = 20 };
+enum { ROWS_MAX = 400, TABLES = 4, KEY_MAX = 20 };
 
 struct model_row {
     uint32_t id;
@@ -38,13 +38,18 @@ struct model {
 static void draw_list(struct test_random *random, struct model_list *list, bool keys)
 {
     uint64_t id = test_random_percent(random, 50) ? 0 : test_random_below(random, TALLY_ROWS_MAX);
+    uint64_t spread = (uint64_t)1 << test_random_below(random, 21);
+    bool wide = test_random_percent(random, 50), extremes = test_random_percent(random, 10);
     list->count = 0;
-    for (size_t want = test_random_below(random, ROWS_MAX); want > 0 && id < TALLY_ROWS_MAX; want--) {
+    for (size_t want = test_random_below(random, test_random_percent(random, 80) ? 40 : ROWS_MAX);
+         want > 0 && id < TALLY_ROWS_MAX; want--) {
         struct model_row *row = &list->rows[list->count++];
-        *row = (struct model_row){.id = (uint32_t)id, .value = (int64_t)test_random_wide(random)};
+        *row = (struct model_row){.id = (uint32_t)id};
+        row->value = wide ? (int64_t)test_random_wide(random) : 1 + (int64_t)test_random_below(random, 50);
+        if (extremes) row->value = list->count % 2 ? 60 : INT64_MIN; // what varints suit best
         if (keys) row->key_bytes = test_random_between(random, 1, KEY_MAX);
         test_random_fill(random, row->key, row->key_bytes);
-        id += 1 + (test_random_percent(random, 70) ? test_random_below(random, 3) : test_random_below(random, 1 << 20));
+        id += 1 + (test_random_percent(random, 70) ? test_random_below(random, 3) : test_random_below(random, spread));
     }
 }
 
@@ -95,6 +100,48 @@ static enum tally_status model_write(const struct model *model, struct test_fram
         tally_frame_table_end(writer);
     }
     return tally_frame_finish(writer);
+}
+
+// The same frame with varints alone.
+static size_t model_varint_bytes(const struct model *model, struct test_frame *frame)
+{
+    frame->out.size = 0;
+    tally_frame_begin(&frame->writer, &model->header);
+    for (size_t i = 0; i < model->count; i++) {
+        const struct model_table *table = &model->tables[i];
+        const struct model_list *lists[] = {&table->removed, &table->changed, &table->added};
+        struct tally_writer body = test_writer(), column = test_writer();
+        if (table->table) tally_write_uint(&body, 1, table->table);
+        if (table->name[0]) {
+            tally_write_bytes(&body, 2, test_text(table->name));
+            tally_write_uint(&body, 3, TALLY_KIND_COUNTER);
+        }
+        static const struct {
+            uint32_t field;
+            unsigned list;
+        } columns[] = {{5, 0}, {6, 1}, {7, 1}, {8, 2}, {9, 2}, {10, 2}, {11, 2}};
+        for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) {
+            const struct model_list *list = lists[columns[c].list];
+            column.size = 0;
+            for (size_t r = 0; r < list->count; r++) {
+                const struct model_row *row = &list->rows[r];
+                switch (columns[c].field) {
+                case 7:
+                case 11: tally_write_varint(&column, tally_zigzag(row->value)); break;
+                case 9: tally_write_varint(&column, row->key_bytes); break;
+                case 10: tally_write_raw(&column, row->key, row->key_bytes); break;
+                default: tally_write_varint(&column, row->id - (r ? row[-1].id : 0)); break;
+                }
+            }
+            if (column.size) tally_write_bytes(&body, columns[c].field, tally_writer_bytes(&column));
+        }
+        bool left_out = !table->name[0] && !table->removed.count && !table->changed.count && !table->added.count;
+        if (!left_out) tally_write_bytes(&frame->out, 11, tally_writer_bytes(&body));
+        test_writer_free(&body);
+        test_writer_free(&column);
+    }
+    assert_int_equal(tally_frame_finish(&frame->writer), TALLY_OK);
+    return frame->out.size;
 }
 
 static void assert_headers_equal(const struct tally_frame_header *a, const struct tally_frame_header *b)
@@ -180,21 +227,56 @@ static void test_round_trip(void **state)
     (void)state;
     struct test_random random = test_random_start("frame");
     struct test_frame frame;
+    unsigned smaller = 0, same = 0;
     test_frame_init(&frame);
     for (unsigned round = 0; round < 2000; round++) {
-        struct model model;
+        static struct model model;
         draw_model(&random, &model);
+        // With varints alone it is no smaller, and says the same.
+        size_t varint_bytes = model_varint_bytes(&model, &frame);
+        assert_reads_as(&model, test_frame_bytes(&frame));
         // Also behind bytes that are there already: the seal covers the frame alone.
         frame.out.size = 0;
         size_t before = test_random_below(&random, 4);
         tally_write_raw(&frame.out, "abcd", before);
         assert_int_equal(model_write(&model, &frame), TALLY_OK);
         size_t size = frame.out.size - before;
+        assert_true(size <= varint_bytes);
+        smaller += size < varint_bytes;
+        same += size == varint_bytes;
         uint8_t *exact = test_exact_copy(frame.out.data + before, size);
         assert_reads_as(&model, tally_bytes(exact, size));
         assert_int_equal(walk(tally_bytes(exact, size)), TALLY_OK);
         free(exact);
     }
+    assert_true(smaller > 500 && same > 50);
+    test_frame_free(&frame);
+}
+
+// Columns of several blocks that take fewer bytes as varints: they are written so.
+static void test_varints_win(void **state)
+{
+    (void)state;
+    static struct model model = {.header = {.dataset = {(const uint8_t *)"main", 4}, .epoch = 1, .from = 1, .to = 2},
+                                 .count = 1};
+    struct model_list *changed = &model.tables[0].changed;
+    struct test_frame frame;
+    test_frame_init(&frame);
+    for (; changed->count < 300; changed->count++)
+        changed->rows[changed->count] =
+            (struct model_row){.id = 3 * (uint32_t)changed->count, .value = changed->count % 2 ? 60 : INT64_MIN};
+    size_t varint_bytes = model_varint_bytes(&model, &frame);
+    frame.out.size = 0;
+    assert_int_equal(model_write(&model, &frame), TALLY_OK);
+    assert_reads_as(&model, test_frame_bytes(&frame));
+    // The ids are in blocks, the differences are not: 300 bytes of gaps less.
+    struct tally_frame_reader reader;
+    struct tally_table_reader table;
+    assert_int_equal(tally_frame_open(test_frame_bytes(&frame), &reader), TALLY_OK);
+    assert_int_equal(tally_frame_next_table(&reader, &table), TALLY_OK);
+    assert_int_equal(table.blocks, 1u << TALLY_COLUMN_CHANGED);
+    assert_int_equal(tally_table_changed_max(&table), 300);
+    assert_in_range(varint_bytes - frame.out.size, 180, 300);
     test_frame_free(&frame);
 }
 
@@ -208,8 +290,9 @@ static void test_truncations(void **state)
     struct tally_writer again = test_writer();
     test_frame_init(&frame);
     for (unsigned round = 0; round < 30; round++) {
-        struct model model;
-        draw_model(&random, &model);
+        static struct model model;
+        do draw_model(&random, &model);
+        while (model.count > 2 && round % 4);
         frame.out.size = 0;
         assert_int_equal(model_write(&model, &frame), TALLY_OK);
         for (size_t cut = 0; cut < frame.out.size; cut++) {
@@ -239,7 +322,7 @@ static void test_damage(void **state)
     unsigned refused = 0;
     test_frame_init(&frame);
     for (unsigned round = 0; round < 20000; round++) {
-        struct model model;
+        static struct model model;
         if (round % 20 == 0) {
             draw_model(&random, &model);
             frame.out.size = 0;
@@ -267,7 +350,7 @@ static void test_writer_out_of_room(void **state)
     struct test_random random = test_random_start("frame");
     struct test_frame frame;
     test_frame_init(&frame);
-    struct model model;
+    static struct model model;
     do draw_model(&random, &model);
     while (model.count < 2 || model.tables[0].added.count < 3);
     assert_int_equal(model_write(&model, &frame), TALLY_OK);
@@ -310,12 +393,12 @@ static void test_unknown_fields(void **state)
     struct tally_writer table = test_writer();
     test_frame_init(&frame);
     tally_frame_begin(&frame.writer, &header);
-    static const uint32_t numbers[] = {12, 13, 14, 16, 31, 32, 33, 0x1fffffff};
+    static const uint32_t numbers[] = {12, 13, 14, 16, 31, 32, 33, 0x1fffffef};
     for (unsigned i = 0; i < 16; i++) {
         tally_write_uint(&frame.out, numbers[i % 8], i);
         tally_write_fixed64(&frame.out, numbers[i % 8], i);
-        tally_write_bytes(&table, numbers[i % 8], test_text("newer"));
-        tally_write_uint(&table, numbers[i % 8], i);
+        tally_write_bytes(&table, numbers[i % 8] + 16, test_text("newer"));
+        tally_write_uint(&table, numbers[i % 8] + 16, i);
     }
     tally_write_bytes(&table, 5, tally_bytes("\3", 1));
     tally_write_bytes(&frame.out, 11, tally_writer_bytes(&table));
@@ -388,8 +471,13 @@ static void test_limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),         cmocka_unit_test(test_truncations),    cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_writer_out_of_room), cmocka_unit_test(test_unknown_fields), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_varints_win),
+        cmocka_unit_test(test_truncations),
+        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_writer_out_of_room),
+        cmocka_unit_test(test_unknown_fields),
+        cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

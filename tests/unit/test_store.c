@@ -161,6 +161,7 @@ static void test_stays_bounded(void **state)
 {
     (void)state;
     options.deltas_bytes_min = 4096;
+    model.uneven = true;
     start();
     advance(2000, true);
     uint64_t most = 0;
@@ -183,7 +184,8 @@ static void test_stays_bounded(void **state)
 static void test_small_queue(void **state)
 {
     (void)state;
-    options.queue_bytes_max = 5000; // about one frame
+    options.queue_bytes_max = 5000; // about two frames
+    model.uneven = true;
     start();
     advance(2000, true);
     for (unsigned i = 0; i < 300; i++) advance(1, false);
@@ -438,6 +440,7 @@ static void test_killed(void **state)
     options.deltas_bytes_min = 2000;
     struct model plain;
     model_init(&plain, 9, 20000);
+    plain.uneven = model.uneven = true;
     for (unsigned i = 1; i <= VERSIONS; i++) {
         struct test_frame frame;
         (void)model_cut(&plain, 1, i == 1 ? 500 : 1, &frame);

@@ -118,20 +118,100 @@ def gaps(ids):
     return [i - (ids[n - 1] if n else 0) for n, i in enumerate(ids)]
 
 
-class Table:
-    """One TableChange: removed [id], changed [(id, difference)], added [(id, key, value)]."""
+class Bits:
+    """Bits from the least significant one of each byte on."""
 
-    def __init__(self, number, name=b"", removed=(), changed=(), added=()):
-        self.number, self.name = number, name
+    def __init__(self):
+        self.value, self.count = 0, 0
+
+    def put(self, value, width):
+        self.value |= value << self.count
+        self.count += width
+        return self
+
+    def bytes(self):
+        return self.value.to_bytes((self.count + 7) // 8, "little")
+
+
+def block_parts(u, code):
+    """(zeros of the prefix or None, suffix, width of the suffix) of one number under a code without its top bit"""
+    if code < 65:
+        return None, u, code
+    if code < 96:
+        k, b = code - 65, u.bit_length()
+        return (b - k, u - (1 << (b - 1)), b - 1) if b > k else (0, u, k)
+    k = code - 96
+    return u >> k, u & ((1 << k) - 1), k
+
+
+def block(numbers, code):
+    """One block under a code."""
+    prefixes, suffixes = Bits(), Bits()
+    for v in numbers:
+        zeros, suffix, width = block_parts(zigzag(v) if code & 128 else v - 1, code & 127)
+        if zeros is not None:
+            prefixes.put(1 << zeros, zeros + 1)
+        suffixes.put(suffix, width)
+    return bytes([code]) + prefixes.put(suffixes.value, suffixes.count).bytes()
+
+
+def block_code(numbers):
+    """The code that a server takes: the fewest bits, of several the smallest code; of Rice only the two k that fit the mean."""
+    top = 128 if min(numbers) < 1 else 0
+    u = [zigzag(v) if top else v - 1 for v in numbers]
+    longest = max(u).bit_length()
+    fits = ((sum(u) + len(u)) * 11 // 16 // len(u)).bit_length()
+    codes = [longest] + [65 + k for k in range(min(longest, 31))]
+    codes += [96 + k for k in (fits - 1, fits) if 0 <= k <= 30] if 0 < longest < 50 else []
+
+    def bits(code):
+        parts = [block_parts(x, code) for x in u]
+        return sum((0 if zeros is None else zeros + 1) + width for zeros, _, width in parts)
+
+    return top | min(codes, key=lambda code: (bits(code), code))
+
+
+def blocks(numbers, codes=None):
+    """A column in blocks; `codes`: what to take for each block instead of what fits."""
+    runs = [numbers[i:i + 128] for i in range(0, len(numbers), 128)]
+    return varint(len(numbers)) + b"".join(block(run, codes[i] if codes else block_code(run)) for i, run in enumerate(runs))
+
+
+class Table:
+    """One TableChange: removed [id], changed [(id, difference)], added [(id, key, value)]. `coding`: "best", as a server writes it; "varints", as one
+    that knows no blocks does; or {field: codes}: these columns in blocks."""
+
+    def __init__(self, number, name=b"", removed=(), changed=(), added=(), coding="best"):
+        self.number, self.name, self.coding = number, name, coding
         self.removed, self.changed, self.added = list(removed), list(changed), list(added)
 
+    def columns(self):
+        """{field: (varints, numbers)}"""
+        ids = {5: self.removed, 6: [c[0] for c in self.changed], 8: [a[0] for a in self.added]}
+        out = {field: (gaps(of), [n + (i == 0) for i, n in enumerate(gaps(of))]) for field, of in ids.items()}
+        for field, of in {7: [c[1] for c in self.changed], 11: [a[2] for a in self.added]}.items():
+            out[field] = [zigzag(n) for n in of], of
+        sizes = [len(a[1]) for a in self.added]
+        out[9] = sizes, sizes
+        return {field: columns for field, columns in sorted(out.items()) if columns[0]}
+
     def encode(self):
+        fields = {5: 12, 6: 13, 7: 14, 8: 15, 9: 16, 11: 17}
+        plain = {field: f_packed(field, varints) for field, (varints, _) in self.columns().items()}
+        if self.coding == "varints":
+            tight = {}
+        elif self.coding == "best":
+            tight = {field: f_bytes(fields[field], blocks(numbers)) for field, (_, numbers) in self.columns().items()}
+            tight = {field: column for field, column in tight.items() if len(column) < len(plain[field])}
+            if sum(len(plain[field]) - len(column) for field, column in tight.items()) <= 2:
+                tight = {}
+        else:
+            tight = {field: f_bytes(fields[field], blocks(self.columns()[field][1], codes)) for field, codes in self.coding.items()}
+        if self.added:
+            plain[10] = f_bytes(10, b"".join(a[1] for a in self.added))
         return (f_uint(1, self.number) + (f_bytes(2, self.name) + f_uint(3, 1) if self.name else b"") +
-                f_packed(5, gaps(self.removed)) + f_packed(6, gaps([c[0] for c in self.changed])) +
-                f_packed(7, [zigzag(c[1]) for c in self.changed]) + f_packed(8, gaps([a[0] for a in self.added])) +
-                f_packed(9, [len(a[1]) for a in self.added]) +
-                (f_bytes(10, b"".join(a[1] for a in self.added)) if self.added else b"") +
-                f_packed(11, [zigzag(a[2]) for a in self.added]))
+                f_uint(4, 1 if tight else 0) + b"".join(column for field, column in sorted(plain.items()) if field not in tight) +
+                b"".join(column for _, column in sorted(tight.items())))
 
 
 class Frame:
@@ -147,10 +227,10 @@ class Frame:
     def encode(self):
         return seal(self.body())
 
-    def lines(self, name):
+    def lines(self, name, word="frame"):
         seed = "%016x%016x" % (self.seed[1], self.seed[0]) if self.seed else "-"
-        out = ["frame %s %s %016x %d %d %d %032x %d %s %d %d" % (
-            name, self.dataset.decode(), self.epoch, self.origin, self.to, self.cut_ms, self.digest, self.rows, seed,
+        out = ["%s %s %s %016x %d %d %d %032x %d %s %d %d" % (
+            word, name, self.dataset.decode(), self.epoch, self.origin, self.to, self.cut_ms, self.digest, self.rows, seed,
             self.chunk, int(self.more))]
         for t in self.tables:
             out.append("table %d %s" % (t.number, t.name.decode() + " counter" if t.name else "- -"))
@@ -300,12 +380,43 @@ class Model:
         return out
 
 
+def block_frames(emit, story):
+    """Columns of several blocks whose numbers are spread in several ways, as a server writes them and in every code."""
+    draw, at, moved, gone = random.Random(11), 0, {}, []
+    spread = [lambda: 1, lambda: draw.randint(1, 50), lambda: 1 + int(draw.expovariate(0.1)), lambda: int(draw.paretovariate(0.7)),
+              lambda: draw.randint(-9, 9), lambda: draw.randint(-1 << 49, 1 << 49), lambda: 1 << draw.randrange(50)]
+    for i in range(1000):
+        at += [1, draw.randint(1, 8), 1 + int(draw.expovariate(0.3)), min(200, int(draw.paretovariate(0.8)))][i // 128 % 4]
+        moved[b"k%d" % at] = spread[i // 128 % len(spread)]() or 1
+    for i in range(200):
+        at += draw.randint(1, 5)
+        gone.append(b"k%d" % at)
+    keys = [b"k%d" % i for i in range(at + 1)]
+
+    def model():
+        m = Model(epoch=EPOCH + 2)
+        m.step({b"t": ((), dict.fromkeys(keys, 1 << 50))})
+        m.step({b"t": ([k for k in keys if k not in moved and k not in gone], {})})
+        return m
+
+    m = model()
+    story += ["mirror main"]
+    emit("frame-blocks-whole.bin", m.whole()[0])
+    emit("frame-blocks.bin", m.step({b"t": (gone, moved)}))
+    forced = model().step({b"t": (gone, moved)})
+    forced.tables[0].coding = {5: [73, 128 + 9], 6: [8, 65, 70, 95, 96, 100, 128 + 66, 64],
+                               7: [7, 64, 97, 65, 128 + 70, 128 + 95, 85, 126]}
+    story += ["mirror main", "apply frame-blocks-whole.bin OK"]
+    emit("frame-blocks-forced.bin", forced, word="read")
+    story += m.lines()
+
+
 def frames(out):
     decoded, story = [], []
 
-    def emit(name, frame, status="OK"):
+    def emit(name, frame, status="OK", word="frame"):
         out.binary(name, frame.encode())
-        decoded.extend(frame.lines(name))
+        decoded.extend(frame.lines(name, word))
         if status:
             story.append("apply %s %s" % (name, status))
 
@@ -358,6 +469,14 @@ def frames(out):
     for n, frame in enumerate(chunks):
         emit("frame-chunk-%d.bin" % n, frame, "MORE" if frame.more else "OK")
     story += big.lines()
+    # As a server wrote it that knew no blocks.
+    plain = big.whole()[0]
+    for table in plain.tables:
+        table.coding = "varints"
+    story += ["mirror main"]
+    emit("frame-varints.bin", plain, word="read")
+    story += big.lines()
+    block_frames(emit, story)
     story += ["mirror main", "apply frame-chunk-1.bin GAP", "apply frame-chunk-0.bin MORE", "apply frame-chunk-2.bin GAP",
               "apply frame-chunk-1.bin GAP"]
     delta = big.step({b"t0": ((), {big.rows[0][0][0]: 1}), b"t2": ((), {b"first": 1})})
@@ -430,7 +549,7 @@ def refusals(out, first, second):
     table("name", "MALFORMED", f_bytes(2, b"no spaces") + f_uint(3, 1))
     table("name-without-kind", "MALFORMED", f_bytes(2, b"files"))
     table("kind", "UNSUPPORTED", f_bytes(2, b"files") + f_uint(3, 99))
-    table("coding", "UNSUPPORTED", f_uint(4, 1) + f_packed(5, [1]))
+    table("coding", "UNSUPPORTED", f_uint(4, 2) + f_packed(5, [1]))
     table("id-not-rising", "MALFORMED", f_packed(5, [3, 0]))
     table("id-over", "LIMIT", f_packed(5, [1 << 28]))
     table("id-sum-over", "LIMIT", f_packed(5, [(1 << 28) - 1, 1]))
@@ -444,6 +563,38 @@ def refusals(out, first, second):
     table("keys-left", "MALFORMED", f_packed(8, [1]) + f_packed(9, [3]) + f_bytes(10, b"four") + f_packed(11, [1]))
     table("value-missing", "MALFORMED", f_packed(8, [1]) + f_packed(9, [4]) + f_bytes(10, b"four"))
     table("values-left", "MALFORMED", f_packed(8, [1]) + f_packed(9, [4]) + f_bytes(10, b"four") + f_packed(11, [1, 1]))
+
+    def tight(name, status, *columns):
+        table("blocks-" + name, status, f_uint(4, 1) + b"".join(f_bytes(field, data) for field, data in columns))
+
+    table("blocks-untold", "MALFORMED", f_bytes(12, blocks([1])))
+    table("blocks-twice", "MALFORMED", f_uint(4, 1) + f_packed(5, [1]) + f_bytes(12, blocks([2])))
+    tight("empty", "MALFORMED", (12, b""))
+    tight("none", "MALFORMED", (12, b"\0\0"))
+    tight("missing", "MALFORMED", (12, b"\1"))
+    tight("second-missing", "MALFORMED", (12, varint(129) + blocks([1] * 128)[2:]))
+    tight("over", "LIMIT", (12, varint((1 << 28) + 1) + b"\0"))
+    tight("left", "MALFORMED", (12, blocks([1, 2]) + b"\0"))
+    tight("code", "UNSUPPORTED", (12, b"\1\x7f\xff"))
+    tight("fixed-short", "MALFORMED", (12, b"\3\x08\1\1"))
+    tight("fixed-wide-short", "MALFORMED", (12, b"\1\x40" + b"\1" * 7))
+    tight("prefix-short", "MALFORMED", (12, b"\3" + bytes([96]) + b"\3"))
+    tight("rice-short", "MALFORMED", (12, b"\2" + bytes([96 + 4]) + b"\3"))
+    tight("gamma-short", "MALFORMED", (12, b"\2" + bytes([65 + 4]) + b"\3"))
+    tight("gamma-long", "MALFORMED", (14, b"\1" + bytes([65 + 1]) + (1 << 64).to_bytes(20, "little")), (13, blocks([1])))
+    tight("gap-zero", "MALFORMED", (12, blocks([5, 0])))
+    tight("gap-negative", "MALFORMED", (12, blocks([5, -1])))
+    tight("gap-over", "LIMIT", (12, blocks([1, (1 << 28) + 1])))
+    tight("id-over", "LIMIT", (12, blocks([1 << 28, 1])))
+    tight("gap-wraps", "LIMIT", (12, blocks([1 << 62] * 4)))
+    tight("differences-short", "MALFORMED", (13, blocks([1, 1])), (14, blocks([1])))
+    tight("differences-left", "MALFORMED", (13, blocks([1])), (14, blocks([1, 1])))
+    tight("differences-alone", "MALFORMED", (14, blocks([1])))
+    tight("differences-fewer", "MALFORMED", (13, blocks([1] * 128)), (14, blocks([1] * 200)))
+    table("blocks-beside-short", "MALFORMED", f_uint(4, 1) + f_packed(6, [1, 1]) + f_bytes(14, blocks([1])))
+    table("blocks-key-long", "LIMIT", f_uint(4, 1) + f_packed(8, [1]) + f_bytes(10, bytes(1025)) + f_packed(11, [1]) + f_bytes(16, blocks([1025])))
+    table("blocks-key-negative", "LIMIT", f_uint(4, 1) + f_packed(8, [1]) + f_bytes(10, bytes(9)) + f_packed(11, [1]) + f_bytes(16, blocks([-1])))
+    table("blocks-key-empty", "MALFORMED", f_uint(4, 1) + f_packed(8, [1]) + f_bytes(10, bytes(9)) + f_packed(11, [1]) + f_bytes(16, blocks([0])))
     out.text("refused.txt", ["refused FILE STATUS     a frame that opening or walking refuses with this status"], lines)
 
 
