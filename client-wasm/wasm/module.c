@@ -5,6 +5,7 @@
 #include "areas.h"
 
 #define PAGE_UNIT        65536u
+#define HUGE_UNIT        (2u << 20) // memory grows to a multiple of it: the host may back it with huge pages
 #define EARLY_BYTES      4096u
 #define GET_MANY_AT_ONCE 64u
 
@@ -50,7 +51,9 @@ static bool grow(struct tally_memory *grown, size_t size_min)
     if (size_min > grown->size_max) return false;
     if (end > usable_end()) {
         size_t pages = (size_t)((end - usable_end() + PAGE_UNIT - 1) / PAGE_UNIT);
-        if (__builtin_wasm_memory_grow(0, pages) == SIZE_MAX) return false;
+        size_t whole = (size_t)((end + HUGE_UNIT - 1) / HUGE_UNIT * HUGE_UNIT - usable_end()) / PAGE_UNIT;
+        if (__builtin_wasm_memory_grow(0, whole) == SIZE_MAX && __builtin_wasm_memory_grow(0, pages) == SIZE_MAX)
+            return false;
     }
     uint64_t size = usable_end() - base;
     grown->size = size < grown->size_max ? (size_t)size : grown->size_max;
