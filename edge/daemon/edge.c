@@ -35,10 +35,23 @@ static int fail(enum exit_code code, const struct tally_reason *reason)
 
 // ---------------------------------------------------------------------------------------------------- actions of the core
 
+// When a version became readable, on the clock that all processes of a machine share: what tests/bench/bench_latency.py looks at.
+static void log_applied(struct edge *edge, struct tally_bytes frame)
+{
+    struct timespec at;
+    struct tally_view_info held;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    edge->host_ops->held(edge->host, &held);
+    tally_debug("applied", tally_log_u64("version", held.version), tally_log_u64("bytes", frame.size),
+                tally_log_u64("monotonic_us", (uint64_t)at.tv_sec * 1000000 + (uint64_t)at.tv_nsec / 1000));
+}
+
 static enum tally_status do_apply(void *ctx, struct tally_bytes frame)
 {
     struct edge *edge = ctx;
-    return edge->host_ops->apply(edge->host, frame);
+    enum tally_status status = edge->host_ops->apply(edge->host, frame);
+    if (status == TALLY_OK && tally_log_enabled(TALLY_LOG_DEBUG)) log_applied(edge, frame);
+    return status;
 }
 
 static void do_confirm(void *ctx, uint64_t epoch, uint64_t version, uint64_t now_ms)
