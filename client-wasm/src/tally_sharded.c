@@ -157,25 +157,23 @@ static uint32_t drained(const struct tally_map *map)
     return ~atomic_load_explicit(&map->generation, memory_order_relaxed) & 1;
 }
 
-// Of the half that is not current: its last writer's unlock is before the lock under which it was swapped away.
+// Of the half that is not current: its last writer's unlock is before the lock under which it was swapped away. `chain` is the shard.
 bool sharded_next(struct tally_drain *drain, struct tally_entry *out_entry)
 {
     const struct tally_map *map = drain->map;
     uint32_t half = drained(map);
-    for (;; drain->place++) {
-        if (drain->place == (uint64_t)map->shards * map->places) return false;
-        const struct shard *shard = &shards_of(map)[drain->place / map->places];
-        if (atomic_load_explicit(&shard->keys[half], memory_order_relaxed) == 0) {
-            drain->place += map->places - 1;
-            continue;
-        }
+    for (; drain->chain < map->shards; drain->chain++, drain->place = 0) {
+        const struct shard *shard = &shards_of(map)[drain->chain];
+        if (atomic_load_explicit(&shard->keys[half], memory_order_relaxed) == 0) continue;
         const struct cell *cells = map_at(map, shard->cells[half]);
-        const struct cell *cell = &cells[drain->place & (map->places - 1)];
-        if (!cell->entry) continue;
-        *out_entry = entry_of(map_at(map, cell->entry));
-        drain->place++;
-        return true;
+        while (drain->place < map->places) {
+            const struct cell *cell = &cells[drain->place++];
+            if (!cell->entry) continue;
+            *out_entry = entry_of(map_at(map, cell->entry));
+            return true;
+        }
     }
+    return false;
 }
 
 void sharded_clear(struct tally_map *map)
