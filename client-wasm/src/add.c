@@ -24,22 +24,17 @@ static enum tally_status gather(const struct work *work, struct tally_table_read
     return status;
 }
 
-static const union page *page_of(const struct work *work, uint64_t fingerprint)
-{
-    return at(work->mirror, *directory_entry(work->mirror, work->table, fingerprint));
-}
-
 // Always inline: see arena.c.
 static inline __attribute__((always_inline)) void fetch(const struct work *work, const struct added *rows,
                                                         uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        const union page *page = page_of(work, rows[i].fingerprint);
+        const union page *page = page_of(work->mirror, work->table, rows[i].fingerprint);
         __builtin_prefetch(page, 1);
         __builtin_prefetch(&page->cells[home_line(rows[i].fingerprint) * PAGE_LINE_ROWS], 1);
     }
     for (uint32_t i = 0; i < count; i++) {
-        const union page *page = page_of(work, rows[i].fingerprint);
+        const union page *page = page_of(work->mirror, work->table, rows[i].fingerprint);
         // It will be copied, or split.
         if (page->head.generation == work->root->generation && page->head.rows < PAGE_ROWS_MAX) continue;
         for (uint32_t j = 1; j < PAGE_LINES; j++) __builtin_prefetch(&page->cells[j * PAGE_LINE_ROWS]);

@@ -2,9 +2,10 @@
 #include "arena.h"
 
 #define GROW_BYTES_MIN  ((size_t)1 << 20)
-#define ALIGN_LINES_MAX 64u // 4 KiB
-#define FETCH_AHEAD     4u  // blocks taken between the fetch of one and its own turn, plus 1
-#define FETCH_LINES_MAX 16u // of a block
+#define GROW_BYTES_MAX  ((size_t)4 << 20) // taken ahead of need; a call to the host for so much is cheap
+#define ALIGN_LINES_MAX 64u               // 4 KiB
+#define FETCH_AHEAD     4u                // blocks taken between the fetch of one and its own turn, plus 1
+#define FETCH_LINES_MAX 16u               // of a block
 
 static uint32_t class_of(uint32_t lines)
 {
@@ -82,16 +83,17 @@ static void carve(struct tally_mirror *mirror, uint32_t start, uint32_t lines)
 static void set_end(struct tally_mirror *mirror, const struct tally_memory *memory)
 {
     uint64_t lines = memory->size / LINE_BYTES;
-    mirror->arena.end = lines > UINT32_MAX ? UINT32_MAX : (uint32_t)lines;
+    mirror->arena.end = lines > LINES_MAX ? LINES_MAX : (uint32_t)lines;
     atomic_store_explicit(&mirror->memory_bytes, memory->size, memory_order_relaxed);
 }
 
 // Makes the arena reach to `end` lines at least.
 static bool extend(struct tally_mirror *mirror, struct tally_memory *memory, uint64_t end)
 {
-    if (end > UINT32_MAX || end > memory->size_max / LINE_BYTES || !memory->grow) return false;
+    if (end > LINES_MAX || end > memory->size_max / LINE_BYTES || !memory->grow) return false;
     size_t needed = (size_t)end * LINE_BYTES;
     size_t step = memory->size / 8 > GROW_BYTES_MIN ? memory->size / 8 : GROW_BYTES_MIN;
+    if (step > GROW_BYTES_MAX) step = GROW_BYTES_MAX;
     size_t wanted = memory->size_max - memory->size > step ? memory->size + step : memory->size_max;
     bool grown = wanted > needed && memory->grow(memory, wanted);
     if (!grown) grown = memory->grow(memory, needed);

@@ -15,8 +15,7 @@
 // Makes [first line, size of the memory) the arena's.
 void mirror_arena_init(struct tally_mirror *mirror, const struct tally_memory *memory, uint32_t first_line);
 
-// A block of at least `bytes`, aligned to 64, not zeroed; 0 when there is no memory. May grow the memory. Blocks of 1 KiB lie on
-// 1 KiB boundaries (fewer TLB and DRAM pages a copy) unless they were cut out of something larger.
+// A block of at least `bytes`, aligned to 64, not zeroed; 0 when there is no memory. May grow the memory. Sizes that are powers of 2 lie on boundaries of their size (fewer TLB and DRAM pages a copy) unless they were cut out of something larger.
 uint32_t mirror_arena_alloc(struct tally_mirror *mirror, struct tally_memory *memory, size_t bytes);
 
 // `bytes`: as asked for, or any size of the same class.

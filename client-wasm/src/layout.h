@@ -3,7 +3,7 @@
 // What a mirror looks like in memory. Private to client-wasm/src and its tests.
 //
 // Everything is in one run of memory, in blocks of whole 64-byte lines. A block is named by a u32 reference: its distance from
-// the mirror's base in lines (so a mirror can be 256 GiB). Reference 0 is the header itself and means "none".
+// the mirror's base in lines (31 bits, so a mirror can be 128 GiB). Reference 0 is the header itself and means "none".
 //
 //   header (struct tally_mirror) ──root──► root of the newest version
 //                                            │ table[n]
@@ -14,14 +14,16 @@
 //
 //   top of a directory   u32[2^(depth-8)] (at least 1): references of directory blocks
 //   directory block      u32[256]: references of pages, by the fingerprint's `depth` top bits; a page of a smaller
-//                        depth is named by as many neighbouring entries as share its prefix
+//                        depth is named by as many neighbouring entries as share its prefix; a reference with the highest bit set is of
+//                        a fork, by which a few pages are deeper than the directory
+//   fork                 u32[16]: references of pages, by the next 4 bits of the fingerprint
 //   page, 1 KiB          16 lines; the first 16 bytes are its header, then 63 rows of 16 bytes. A row's home line is given by the
 //                        fingerprint's bits 32 to 35; it lies there or, when that line is full, in the first later line (mod 16)
-//                        that was not. So a search ends at the first line with a free row.
+//                        that was not. A line's rows lie before its free ones, so a search ends at the first line whose last row is free.
 //   top of the ids       u32[id_blocks]: references of id blocks, 0 where no id is in use
 //   id block             128 pairs of references: (tags, keys) of 64 ids each; both 0 where no id is in use
 //   tags                 u32[64]: the upper half of the fingerprint of the id's row, which is all that leads to its page and line (the
-//                        directory has at most 28 bits, the home line has the next 4). 0 for an id that is not in use; 1 when the
+//                        directory has at most 28 bits, the home line has the last 4). 0 for an id that is not in use; 1 when the
 //                        half is 0 or 1. Where two rows on the way have the same tag, or the tag is 1, the id's key tells.
 //   keys                 struct keys: the ends of 64 keys, and their bytes end to end
 //
@@ -35,6 +37,7 @@
 #include <tallycast/mirror.h>
 
 #define LINE_BYTES 64u
+#define LINES_MAX  (1u << 31)
 
 #define MIRROR_MAGIC   0x314d594c4c4154u // "TALLYM1"
 #define MIRROR_VERSION 1u
@@ -66,7 +69,14 @@ union page {
 #define BLOCK_BITS    8u
 #define BLOCK_ENTRIES (1u << BLOCK_BITS)
 #define BLOCK_BYTES   (BLOCK_ENTRIES * 4u)
-#define DEPTH_MAX     28u // so that the upper half of a fingerprint has the directory's bits and the home line's
+#define DEPTH_MAX     28u // of pages: so that the upper half of a fingerprint has their bits and the home line's
+
+// Forks. The directory is deepened when more than one in FORKS_PART of its entries would be one.
+#define FORK_BITS    4u
+#define FORK_ENTRIES (1u << FORK_BITS)
+#define FORK_BYTES   (FORK_ENTRIES * 4u)
+#define FORK_FLAG    (1u << 31) // in a reference
+#define FORKS_PART   8u
 
 // Ids.
 #define ID_PAGE_BITS   6u
@@ -98,6 +108,7 @@ struct table {
     uint32_t ids, id_blocks;   // reference of their top (0: none); entries in it
     uint64_t digest_key;       // tally_digest_table
     uint32_t kind, name_bytes;
+    uint32_t forks, reserved; // in the directory
     uint8_t name[TALLY_NAME_BYTES_MAX];
 };
 
@@ -230,7 +241,7 @@ static inline uint32_t directory_index(uint64_t fingerprint, uint32_t depth)
     return (uint32_t)(fingerprint >> 1 >> (63 - depth)); // twice: 64 at once, for depth 0, is no shift
 }
 
-// Where the reference of the fingerprint's page is. The table has a directory.
+// Where the reference of the fingerprint's page, or of the fork to it, is. The table has a directory.
 static inline const uint32_t *directory_entry(const struct tally_mirror *mirror, const struct table *table,
                                               uint64_t fingerprint)
 {
@@ -241,6 +252,33 @@ static inline const uint32_t *directory_entry(const struct tally_mirror *mirror,
     // The sum in this order: what is known first is added first.
     uintptr_t entry = (uintptr_t)mirror + (index & (BLOCK_ENTRIES - 1)) * sizeof(uint32_t);
     return (const uint32_t *)(entry + (size_t)reference * LINE_BYTES);
+}
+
+static inline bool is_fork(uint32_t reference) { return reference & FORK_FLAG; }
+
+static inline uint32_t *fork_at(const struct tally_mirror *mirror, uint32_t reference)
+{
+    return at(mirror, reference - FORK_FLAG);
+}
+
+static inline uint32_t fork_index(uint64_t fingerprint, uint32_t depth)
+{
+    return (uint32_t)(fingerprint << depth >> (64 - FORK_BITS));
+}
+
+// The page that a directory's entry leads to.
+static inline uint32_t entry_page(const struct tally_mirror *mirror, const struct table *table, uint32_t entry,
+                                  uint64_t fingerprint)
+{
+    if (__builtin_expect(is_fork(entry), 0)) return fork_at(mirror, entry)[fork_index(fingerprint, table->depth)];
+    return entry;
+}
+
+// The fingerprint's page. The table has a directory.
+static inline const union page *page_of(const struct tally_mirror *mirror, const struct table *table,
+                                        uint64_t fingerprint)
+{
+    return at(mirror, entry_page(mirror, table, *directory_entry(mirror, table, fingerprint), fingerprint));
 }
 
 // ---------------------------------------------------------------------------------------------------- rows
@@ -263,6 +301,9 @@ static inline unsigned line_match_tag(const struct row *rows, uint32_t tag)
            (unsigned)(rows[2].fingerprint >> 32 == tag) << 2 | (unsigned)(rows[3].fingerprint >> 32 == tag) << 3;
 }
 
+// Whether the line has a free row.
+static inline bool line_open(const struct row *rows) { return rows[PAGE_LINE_ROWS - 1].fingerprint == 0; }
+
 // The bits of line_match that are of rows: in the place of the first line's first one is the page's head.
 static inline unsigned line_rows(uint32_t line) { return 15u ^ (line == 0); }
 
@@ -282,7 +323,7 @@ static inline const struct row *page_find(const union page *page, uint64_t finge
         __asm__("" : "+r"(place)); // or gcc makes branches of the comparisons again
         const struct row *row = &rows[place];
         if (__builtin_expect(row->fingerprint == fingerprint, 1) && __builtin_expect(row != page->cells, 1)) return row;
-        if (line_match(rows, 0) & line_rows(line)) return NULL; // a free row ends the search
+        if (line_open(rows)) return NULL;
     }
     return NULL;
 }
@@ -291,8 +332,7 @@ static inline const struct row *table_find(const struct tally_mirror *mirror, co
                                            uint64_t fingerprint)
 {
     if (table->directory == 0) return NULL;
-    const union page *page = at(mirror, *directory_entry(mirror, table, fingerprint));
-    return page_find(page, fingerprint);
+    return page_find(page_of(mirror, table, fingerprint), fingerprint);
 }
 
 // ---------------------------------------------------------------------------------------------------- ids
@@ -357,7 +397,7 @@ static inline const struct row *page_find_tag(const union page *page, uint32_t t
             if (found || (match & (match - 1))) return NULL;
             found = &rows[__builtin_ctz(match)];
         }
-        if (line_match(rows, 0) & line_rows(line)) return found;
+        if (line_open(rows)) return found;
     }
     return found;
 }
@@ -378,7 +418,7 @@ static inline const struct row *id_row(const struct tally_mirror *mirror, struct
 {
     uint32_t tag = id_tag(mirror, table, id);
     if (tag == 0) return NULL;
-    return id_row_in(mirror, seed, table, id, tag, at(mirror, *directory_entry(mirror, table, tag_prefix(tag))));
+    return id_row_in(mirror, seed, table, id, tag, page_of(mirror, table, tag_prefix(tag)));
 }
 
 #endif

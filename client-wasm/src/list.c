@@ -141,7 +141,7 @@ static void write_table(struct tally_frame_writer *writer, const struct tally_mi
             id = next_id(mirror, table, id);
             if (id >= segment->end_id) break;
             uint64_t prefix = tag_prefix(id_tag(mirror, table, id));
-            const union page *page = at(mirror, *directory_entry(mirror, table, prefix));
+            const union page *page = page_of(mirror, table, prefix);
             __builtin_prefetch(&page->cells[home_line(prefix) * PAGE_LINE_ROWS]);
             ids[ids_count] = id++;
         }

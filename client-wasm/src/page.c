@@ -7,18 +7,19 @@ void mirror_page_init(union page *page, uint64_t generation, uint32_t depth)
     page->head = (struct page_head){.generation = generation, .depth = depth};
 }
 
+// The first free row of a line that has one.
+static struct row *line_free(struct row *rows, uint32_t line)
+{
+    return &rows[__builtin_ctz(line_match(rows, 0) & line_rows(line))];
+}
+
 void mirror_page_insert(union page *page, uint64_t fingerprint, int64_t value)
 {
     assert(page->head.rows < PAGE_ROWS_MAX);
-    for (uint32_t line = home_line(fingerprint);; line = (line + 1) & (PAGE_LINES - 1)) {
-        struct row *rows = &page->cells[line * PAGE_LINE_ROWS];
-        for (uint32_t i = line == 0; i < PAGE_LINE_ROWS; i++) {
-            if (rows[i].fingerprint) continue;
-            rows[i] = (struct row){fingerprint, value};
-            page->head.rows++;
-            return;
-        }
-    }
+    uint32_t line = home_line(fingerprint);
+    while (!line_open(&page->cells[line * PAGE_LINE_ROWS])) line = (line + 1) & (PAGE_LINES - 1);
+    *line_free(&page->cells[line * PAGE_LINE_ROWS], line) = (struct row){fingerprint, value};
+    page->head.rows++;
 }
 
 bool mirror_page_add(union page *page, uint64_t fingerprint, int64_t value)
@@ -27,9 +28,8 @@ bool mirror_page_add(union page *page, uint64_t fingerprint, int64_t value)
     for (uint32_t line = home_line(fingerprint);; line = (line + 1) & (PAGE_LINES - 1)) {
         struct row *rows = &page->cells[line * PAGE_LINE_ROWS];
         if (line_match(rows, fingerprint) & line_rows(line)) return false;
-        unsigned unused = line_match(rows, 0) & line_rows(line);
-        if (!unused) continue;
-        rows[__builtin_ctz(unused)] = (struct row){fingerprint, value};
+        if (!line_open(rows)) continue;
+        *line_free(rows, line) = (struct row){fingerprint, value};
         page->head.rows++;
         return true;
     }
@@ -48,11 +48,11 @@ static void relay(union page *page, const union page *from, uint32_t depth, unsi
 
 void mirror_page_remove(union page *page, struct row *row)
 {
-    uint32_t cell = (uint32_t)(row - page->cells), line = cell / PAGE_LINE_ROWS;
-    bool full = true;
-    for (uint32_t i = line == 0; i < PAGE_LINE_ROWS; i++)
-        full &= page->cells[line * PAGE_LINE_ROWS + i].fingerprint != 0;
-    *row = (struct row){0, 0};
+    struct row *last = row + (PAGE_LINE_ROWS - 1 - (row - page->cells) % PAGE_LINE_ROWS);
+    bool full = last->fingerprint != 0;
+    while (last->fingerprint == 0) last--; // at `row` at the latest
+    *row = *last;
+    *last = (struct row){0, 0};
     page->head.rows--;
     if (!full) return;
     // Searches went past this line: rows behind it may have to come back.

@@ -74,9 +74,39 @@ static uint32_t *block_for_change(struct work *work, uint32_t index)
     return at(work->mirror, *entry);
 }
 
+// Whether the block of this index, which is this transaction's, has the entry that the published version has there.
+static bool entry_published(const struct work *work, uint32_t index, uint32_t entry)
+{
+    const struct table *table = work->table, *old = work->old_table;
+    if (!old || !old->directory || old->depth != table->depth) return false;
+    const uint32_t *old_top = at(work->mirror, old->directory);
+    const uint32_t *old_block = at(work->mirror, old_top[index >> BLOCK_BITS]);
+    return old_block[index & (BLOCK_ENTRIES - 1)] == entry;
+}
+
+// Makes the prefix (the `depth` top bits of `fingerprint`, more than the directory's) name `page`, in its fork.
+static bool fork_set(struct work *work, uint64_t fingerprint, uint32_t depth, uint32_t page)
+{
+    uint32_t index = directory_index(fingerprint, work->table->depth);
+    uint32_t *block = block_for_change(work, index);
+    if (!block) return false;
+    uint32_t *entry = &block[index & (BLOCK_ENTRIES - 1)];
+    assert(is_fork(*entry));
+    if (entry_published(work, index, *entry)) {
+        uint32_t copy = mirror_block_copy(work, *entry - FORK_FLAG, FORK_BYTES, FORK_BYTES);
+        if (!copy) return false;
+        *entry = copy | FORK_FLAG;
+    }
+    uint32_t count = 1u << (work->table->depth + FORK_BITS - depth);
+    uint32_t first = fork_index(fingerprint, work->table->depth) & ~(count - 1);
+    for (uint32_t i = 0; i < count; i++) fork_at(work->mirror, *entry)[first + i] = page;
+    return true;
+}
+
 // Makes all entries of the prefix (the `depth` top bits of `fingerprint`) name `page`.
 static bool directory_set(struct work *work, uint64_t fingerprint, uint32_t depth, uint32_t page)
 {
+    if (depth > work->table->depth) return fork_set(work, fingerprint, depth, page);
     uint32_t count = 1u << (work->table->depth - depth);
     uint32_t first = directory_index(fingerprint, work->table->depth) & ~(count - 1);
     uint32_t *block = NULL;
@@ -104,34 +134,99 @@ static bool directory_create(struct work *work)
     return true;
 }
 
-// One more bit of prefix: each entry twice. All blocks are made anew.
+// A fork whose entries all name the page; 0: no memory.
+static uint32_t fork_make(struct work *work, uint32_t page)
+{
+    uint32_t fork = mirror_block_make(work, FORK_BYTES);
+    if (!fork) return 0;
+    uint32_t *entries = at(work->mirror, fork);
+    for (uint32_t i = 0; i < FORK_ENTRIES; i++) entries[i] = page;
+    work->table->forks++;
+    return fork | FORK_FLAG;
+}
+
+// What half of a fork becomes when the directory has one more bit: a page, or a fork again. 0: no memory.
+static uint32_t fork_half(struct work *work, const uint32_t *half)
+{
+    bool one = true;
+    for (uint32_t i = 1; i < FORK_ENTRIES / 2; i++) one &= half[i] == half[0];
+    if (one) return half[0];
+    uint32_t fork = fork_make(work, 0);
+    for (uint32_t i = 0; fork && i < FORK_ENTRIES; i++) fork_at(work->mirror, fork)[i] = half[i / 2];
+    return fork;
+}
+
+// Fills a block with the entries of half an old one, each twice.
+static bool block_stretch(struct work *work, const uint32_t *from, uint32_t *to)
+{
+    for (uint32_t i = 0; i < BLOCK_ENTRIES; i++) {
+        uint32_t entry = from[i / 2];
+        if (is_fork(entry)) entry = fork_half(work, fork_at(work->mirror, entry) + (i & 1) * (FORK_ENTRIES / 2));
+        to[i] = entry;
+        if (!entry && from[i / 2]) return false;
+    }
+    return true;
+}
+
+static bool directory_drop(struct work *work, uint32_t directory, uint32_t depth)
+{
+    const uint32_t *top = at(work->mirror, directory);
+    for (uint32_t i = 0; i < directory_blocks(depth); i++) {
+        const uint32_t *block = at(work->mirror, top[i]);
+        for (uint32_t j = 0; j < BLOCK_ENTRIES; j++)
+            if (is_fork(block[j]) && !mirror_block_drop(work, block[j] - FORK_FLAG, FORK_BYTES)) return false;
+        if (!mirror_block_drop(work, top[i], BLOCK_BYTES)) return false;
+    }
+    return mirror_block_drop(work, directory, top_bytes(depth));
+}
+
+// One more bit of prefix: each entry twice, each fork two halves. All blocks and forks are made anew.
 static bool directory_double(struct work *work)
 {
     struct tally_mirror *mirror = work->mirror;
     struct table *table = work->table;
-    uint32_t depth = table->depth;
+    uint32_t depth = table->depth, directory = table->directory;
     uint32_t top = mirror_block_make(work, top_bytes(depth + 1));
     if (!top) return false;
     uint32_t *entries = at(mirror, top);
-    const uint32_t *old_entries = at(mirror, table->directory);
+    const uint32_t *old_entries = at(mirror, directory);
     uint32_t blocks = directory_blocks(depth + 1);
+    table->forks = 0;
     for (uint32_t i = 0; i < blocks; i++) {
         // The part of an old block that block i stretches.
         const uint32_t *from = at(mirror, old_entries[blocks == 1 ? 0 : i / 2]);
         if (blocks > 1) from += (i & 1) * (BLOCK_ENTRIES / 2);
         uint32_t block = mirror_block_make(work, BLOCK_BYTES);
-        if (!block) return false;
-        uint32_t *to = at(mirror, block);
-        for (uint32_t j = 0; j < BLOCK_ENTRIES; j++) to[j] = from[j / 2];
+        if (!block || !block_stretch(work, from, at(mirror, block))) return false;
         entries[i] = block;
     }
-    for (uint32_t i = 0; i < directory_blocks(depth); i++) {
-        if (!mirror_block_drop(work, old_entries[i], BLOCK_BYTES)) return false;
-    }
-    if (!mirror_block_drop(work, table->directory, top_bytes(depth))) return false;
+    if (!directory_drop(work, directory, depth)) return false;
     table->directory = top;
     table->depth = depth + 1;
     return true;
+}
+
+// Lets the page of the directory's depth become deeper.
+static bool directory_fork(struct work *work, uint64_t fingerprint)
+{
+    uint32_t index = directory_index(fingerprint, work->table->depth);
+    uint32_t *block = block_for_change(work, index);
+    if (!block) return false;
+    uint32_t *entry = &block[index & (BLOCK_ENTRIES - 1)];
+    uint32_t fork = fork_make(work, *entry);
+    if (fork) *entry = fork;
+    return fork != 0;
+}
+
+// Makes the directory tell apart what follows the prefix of a page of this depth.
+static bool directory_deepen(struct work *work, uint64_t fingerprint, uint32_t depth)
+{
+    const struct table *table = work->table;
+    if (depth < table->depth) return true;
+    if (depth > table->depth && depth < table->depth + FORK_BITS) return true; // it is in a fork
+    // A directory of one block costs no less when it is shallower.
+    bool forks = table->depth >= BLOCK_BITS && table->forks < (1u << table->depth) / FORKS_PART;
+    return depth == table->depth && forks ? directory_fork(work, fingerprint) : directory_double(work);
 }
 
 // ---------------------------------------------------------------------------------------------------- rows
@@ -139,7 +234,7 @@ static bool directory_double(struct work *work)
 union page *mirror_page_for_change(struct work *work, uint64_t fingerprint)
 {
     struct tally_mirror *mirror = work->mirror;
-    uint32_t block = *directory_entry(mirror, work->table, fingerprint);
+    uint32_t block = entry_page(mirror, work->table, *directory_entry(mirror, work->table, fingerprint), fingerprint);
     union page *page = at(mirror, block);
     if (page->head.generation == work->root->generation) return page;
     uint32_t copy = mirror_block_copy(work, block, PAGE_BYTES, PAGE_BYTES);
@@ -149,8 +244,8 @@ union page *mirror_page_for_change(struct work *work, uint64_t fingerprint)
     return directory_set(work, fingerprint, page->head.depth, copy) ? page : NULL;
 }
 
-// How deep a table of that many rows may get. With a secret seed the 61st row of one prefix of log2(rows) + 2 bits has a chance
-// of less than 2^-300; so the directory has at most 8 entries a row, whatever the keys are.
+// How deep the pages of a table of that many rows may get. With a secret seed the 61st row of one prefix of log2(rows) + 2 bits has a
+// chance of less than 2^-300; so there are at most 8 prefixes a row, whatever the keys are.
 static uint32_t depth_max(uint64_t rows)
 {
     uint32_t depth = 66 - (uint32_t)__builtin_clzll(rows | 1);
@@ -161,10 +256,8 @@ static uint32_t depth_max(uint64_t rows)
 static enum tally_status split(struct work *work, union page *page, uint64_t fingerprint)
 {
     uint32_t depth = page->head.depth;
-    if (depth == work->table->depth) {
-        if (depth >= depth_max(work->table->rows)) return TALLY_CLASH;
-        if (!directory_double(work)) return TALLY_NO_MEMORY;
-    }
+    if (depth >= depth_max(work->table->rows)) return TALLY_CLASH;
+    if (!directory_deepen(work, fingerprint, depth)) return TALLY_NO_MEMORY;
     uint32_t high = mirror_block_make(work, PAGE_BYTES);
     if (!high) return TALLY_NO_MEMORY;
     mirror_page_split(page, at(work->mirror, high));
@@ -203,6 +296,14 @@ enum tally_status mirror_table_remove(struct work *work, uint64_t fingerprint, i
 
 // ---------------------------------------------------------------------------------------------------- freeing
 
+// Frees the pages that neighbouring entries name, and tells of how many entries their depth is: those of a directory or fork of `depth`.
+static uint32_t page_free(struct tally_mirror *mirror, uint32_t page, uint32_t depth)
+{
+    uint32_t entries = 1u << (depth - ((const union page *)at(mirror, page))->head.depth);
+    mirror_arena_free(mirror, page, PAGE_BYTES);
+    return entries;
+}
+
 static void directory_free(struct tally_mirror *mirror, const struct table *table)
 {
     if (table->directory == 0) return;
@@ -210,10 +311,15 @@ static void directory_free(struct tally_mirror *mirror, const struct table *tabl
     uint32_t entries = 1u << table->depth;
     for (uint32_t index = 0; index < entries;) {
         const uint32_t *block = at(mirror, top[index >> BLOCK_BITS]);
-        uint32_t page = block[index & (BLOCK_ENTRIES - 1)];
-        uint32_t depth = ((const union page *)at(mirror, page))->head.depth;
-        index += 1u << (table->depth - depth);
-        mirror_arena_free(mirror, page, PAGE_BYTES);
+        uint32_t entry = block[index & (BLOCK_ENTRIES - 1)];
+        if (!is_fork(entry)) {
+            index += page_free(mirror, entry, table->depth);
+            continue;
+        }
+        const uint32_t *fork = fork_at(mirror, entry);
+        for (uint32_t i = 0; i < FORK_ENTRIES;) i += page_free(mirror, fork[i], table->depth + FORK_BITS);
+        mirror_arena_free(mirror, entry - FORK_FLAG, FORK_BYTES);
+        index++;
     }
     for (uint32_t i = 0; i < directory_blocks(table->depth); i++) mirror_arena_free(mirror, top[i], BLOCK_BYTES);
     mirror_arena_free(mirror, table->directory, top_bytes(table->depth));

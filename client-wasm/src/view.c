@@ -86,7 +86,7 @@ static uint32_t get_some(const struct tally_view *view, const struct table *tabl
         __builtin_prefetch(directory_entry(mirror, table, fingerprints[i]));
     }
     for (uint32_t i = 0; i < keys_count; i++) {
-        pages[i] = at(mirror, *directory_entry(mirror, table, fingerprints[i]));
+        pages[i] = page_of(mirror, table, fingerprints[i]);
         __builtin_prefetch(&pages[i]->cells[home_line(fingerprints[i]) * PAGE_LINE_ROWS]);
     }
     for (uint32_t i = 0; i < keys_count; i++) {

@@ -25,6 +25,9 @@ static void check_page(const union page *page, const struct naive_page *naive, u
         for (uint32_t j = 0; j < naive->count; j++) same += tag_of(naive->rows[j].fingerprint) == tag;
         assert_ptr_equal(page_find_tag(page, tag), same == 1 ? row : NULL);
     }
+    // A line's rows come before its free ones, by which searches know that it is not full.
+    for (uint32_t i = 2; i < PAGE_LINES * PAGE_LINE_ROWS; i++)
+        if (i % PAGE_LINE_ROWS) assert_true(page->cells[i - 1].fingerprint || !page->cells[i].fingerprint);
     assert_null(page_find_tag(page, TAG_NONE));
     assert_null(page_find(page, absent));
     assert_null(page_find(page, page->head.generation)); // which looks like a fingerprint of the first line
@@ -182,6 +185,70 @@ static void test_depth_is_bounded(void **state)
     test_memory_deinit(&memory);
 }
 
+// ---------------------------------------------------------------------------------------------------- forks
+
+static const struct table *first_table(const struct tally_mirror *mirror)
+{
+    return root_table(mirror, at(mirror, atomic_load(&mirror->root)), 0);
+}
+
+// From one size of a table to a larger one, where the directory gets forks and then another bit: with rows of every page changed, some
+// removed and some added; and again with the memory ending somewhere on the way.
+static void grow_and_change(struct test_random *random, uint32_t rows, uint32_t more, bool deeper)
+{
+    struct test_memory memory;
+    test_memory_init(&memory, (size_t)16 << 20);
+    struct tally_mirror *mirror = test_mirror(&memory, "main", 0);
+    struct model model = {.epoch = 1, .version = 1, .seed = {rows, more}}, next;
+    model_add_table(&model);
+    for (uint32_t id = 0; id < rows; id++) model_set(&model, 0, id, id + 1, id);
+    assert_int_equal(model_step(mirror, &memory.memory, NULL, &model, UINT32_MAX), TALLY_OK);
+    model_check_newest(mirror, &model);
+    uint32_t depth = first_table(mirror)->depth;
+    assert_true(first_table(mirror)->forks > 0);
+
+    model_copy(&next, &model);
+    next.version = 2;
+    for (uint32_t id = 0; id < rows; id++) {
+        if (test_random_percent(random, 30)) next.table[0].rows[id].value += 1000 + id;
+        if (test_random_percent(random, 5)) model_set(&next, 0, id, 0, 0);
+    }
+    for (uint32_t id = rows; id < rows + more; id++) model_set(&next, 0, id, id + 1, id);
+    for (unsigned i = 0; i < 8; i++) {
+        memory.fail_at = memory.grows + 1 + i * i;
+        enum tally_status status = model_step(mirror, &memory.memory, &model, &next, UINT32_MAX);
+        if (status == TALLY_OK) break;
+        assert_int_equal(status, TALLY_NO_MEMORY);
+        model_check_newest(mirror, &model);
+    }
+    memory.fail_at = 0;
+    if (first_table(mirror)->rows == rows)
+        assert_int_equal(model_step(mirror, &memory.memory, &model, &next, UINT32_MAX), TALLY_OK);
+    model_check_newest(mirror, &next);
+    assert_int_equal(first_table(mirror)->depth > depth, deeper);
+    model_free(&model);
+
+    // A whole state replaces all of it, and leaves nothing behind.
+    model = (struct model){.epoch = 2, .version = 1, .seed = {1, 2}};
+    model_add_table(&model);
+    model_set(&model, 0, 0, 1, 1);
+    assert_int_equal(model_step(mirror, &memory.memory, NULL, &model, UINT32_MAX), TALLY_OK);
+    model_check_newest(mirror, &model);
+    assert_true(mirror->arena.used_lines * LINE_BYTES < 64 * 1024);
+    model_free(&model);
+    model_free(&next);
+    test_memory_deinit(&memory);
+}
+
+static void test_forks(void **state)
+{
+    (void)state;
+    struct test_random random = test_random_start("mirror forks");
+    grow_and_change(&random, 10500, 500, false);
+    grow_and_change(&random, 11000, 6000, true);
+    grow_and_change(&random, 21500, 12000, true);
+}
+
 // ---------------------------------------------------------------------------------------------------- tags
 
 #define TAGGED_KEYS 200000u
@@ -248,7 +315,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_page),     cmocka_unit_test(test_page_split),
         cmocka_unit_test(test_arena),    cmocka_unit_test(test_depth_is_bounded),
-        cmocka_unit_test(test_same_tag),
+        cmocka_unit_test(test_same_tag), cmocka_unit_test(test_forks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
