@@ -9,6 +9,15 @@ enum { ENTRIES_TABLE = 1, ENTRIES_KEYS, ENTRIES_AMOUNTS, ENTRIES_REMOVED };
 
 // ---------------------------------------------------------------------------------------------------- reading
 
+// What nearly every key is: the tag, one byte of size, the key. Its size, or 0 when it is something else (or the end).
+#define KEYS_TAG (ENTRIES_KEYS << 3 | TALLY_WIRE_BYTES)
+static inline size_t short_key(const struct tally_wire *wire)
+{
+    size_t left = (size_t)(wire->end - wire->at);
+    if (left < 3 || wire->at[0] != KEYS_TAG || wire->at[1] >= 0x80 || (size_t)wire->at[1] + 2 > left) return 0;
+    return wire->at[1];
+}
+
 static bool key_valid(struct tally_bytes key) { return key.size >= 1 && key.size <= TALLY_KEY_BYTES_MAX; }
 
 // Checks one TableEntries and adds its keys to *entries.
@@ -19,7 +28,10 @@ static enum tally_status entries_check(struct tally_bytes message, uint64_t *ent
     enum tally_status status;
     bool named = false, summed = false;
     uint64_t keys = 0, removed = 0, counted = 0, ignored;
-    while ((status = tally_wire_next(&wire, &field)) == TALLY_OK) {
+    size_t size;
+    for (;;) {
+        for (; (size = short_key(&wire)); keys++) wire.at += 2 + size;
+        if ((status = tally_wire_next(&wire, &field))) break;
         if (field.number > ENTRIES_REMOVED) continue;
         if (field.type != TALLY_WIRE_BYTES) return TALLY_MALFORMED;
         if (field.number == ENTRIES_TABLE) {
@@ -48,7 +60,8 @@ static enum tally_status entries_check(struct tally_bytes message, uint64_t *ent
     return *entries > TALLY_BATCH_ENTRIES_MAX ? TALLY_LIMIT : TALLY_OK;
 }
 
-enum tally_status tally_batch_open(struct tally_bytes message, struct tally_batch_reader *out_reader)
+// `again`: its entries were checked before.
+static enum tally_status batch_open(struct tally_bytes message, bool again, struct tally_batch_reader *out_reader)
 {
     if (message.size > TALLY_BATCH_BYTES_MAX) return TALLY_LIMIT;
     struct tally_batch_reader reader = {.tables = tally_wire(message)};
@@ -71,7 +84,7 @@ enum tally_status tally_batch_open(struct tally_bytes message, struct tally_batc
         case BATCH_PRODUCER: reader.header.producer = field.value; break;
         case BATCH_SEQUENCE: reader.header.sequence = field.value; break;
         default:
-            if ((status = entries_check(field.bytes, &entries))) return status;
+            if (!again && (status = entries_check(field.bytes, &entries))) return status;
         }
     }
     if (status != TALLY_NOT_FOUND) return status;
@@ -79,6 +92,16 @@ enum tally_status tally_batch_open(struct tally_bytes message, struct tally_batc
     if (reader.header.producer == 0 || reader.header.sequence == 0) return TALLY_MALFORMED;
     *out_reader = reader;
     return TALLY_OK;
+}
+
+enum tally_status tally_batch_open(struct tally_bytes message, struct tally_batch_reader *out_reader)
+{
+    return batch_open(message, false, out_reader);
+}
+
+enum tally_status tally_batch_open_again(struct tally_bytes message, struct tally_batch_reader *out_reader)
+{
+    return batch_open(message, true, out_reader);
 }
 
 // The next length-delimited field `number`; the bytes were checked when the batch was opened.
@@ -96,13 +119,20 @@ static bool next_of(struct tally_wire *wire, uint32_t number, struct tally_bytes
 
 bool tally_batch_next_table(struct tally_batch_reader *reader, struct tally_entries_reader *out_entries)
 {
-    struct tally_bytes message, amounts;
+    struct tally_bytes message;
     if (!next_of(&reader->tables, BATCH_TABLES, &message)) return false;
-    struct tally_entries_reader entries = {.keys = tally_wire(message), .removed = tally_wire(message)};
-    struct tally_wire find = tally_wire(message);
-    (void)next_of(&find, ENTRIES_TABLE, &entries.table);
-    find = tally_wire(message);
-    entries.amounts = next_of(&find, ENTRIES_AMOUNTS, &amounts) ? tally_wire(amounts) : (struct tally_wire){0};
+    struct tally_entries_reader entries = {.keys = tally_wire(message)};
+    struct tally_wire wire = tally_wire(message), before;
+    struct tally_wire_field field;
+    size_t size;
+    do {
+        while ((size = short_key(&wire))) wire.at += 2 + size;
+        before = wire;
+        if (tally_wire_next(&wire, &field)) break;
+        if (field.number == ENTRIES_TABLE) entries.table = field.bytes;
+        if (field.number == ENTRIES_AMOUNTS) entries.amounts = tally_wire(field.bytes);
+        if (field.number == ENTRIES_REMOVED && !entries.removed.at) entries.removed = before;
+    } while (true);
     *out_entries = entries;
     return true;
 }
@@ -110,7 +140,13 @@ bool tally_batch_next_table(struct tally_batch_reader *reader, struct tally_entr
 bool tally_entries_next(struct tally_entries_reader *entries, struct tally_bytes *out_key, int64_t *out_amount)
 {
     uint64_t coded;
-    if (!next_of(&entries->keys, ENTRIES_KEYS, out_key)) return false;
+    size_t size = short_key(&entries->keys);
+    if (size) {
+        *out_key = tally_bytes(entries->keys.at + 2, size);
+        entries->keys.at += 2 + size;
+    } else if (!next_of(&entries->keys, ENTRIES_KEYS, out_key)) {
+        return false;
+    }
     if (!tally_wire_varint(&entries->amounts, &coded)) return false;
     *out_amount = tally_unzigzag(coded);
     return true;

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <sys/random.h>
 
+#include "alloc_huge.h"
+
 static bool refuse(struct daemon *daemon, const char *setting, const char *value, enum tally_status status,
                    const char *text)
 {
@@ -65,7 +67,7 @@ bool storage_open(struct daemon *daemon, const struct tally_server_ops *ops)
         .snapshot_every = options->snapshot_every,
     };
     status = tally_server_create(&core, &daemon->log.log, daemon->snapshots, &daemon->memory, ops, daemon,
-                                 &tally_alloc_libc, &daemon->server);
+                                 &alloc_huge, &daemon->server);
     if (status) return refuse(daemon, "memory-max", value, status, "");
     status = tally_server_recover(daemon->server, now_ms);
     if (status == TALLY_OK) return true;

@@ -7,13 +7,18 @@ enum { RECORD_VERSION = 1, RECORD_TIME_MS, RECORD_BATCHES, RECORD_EPOCH };
 
 // ---------------------------------------------------------------------------------------------------- reading
 
-enum tally_status tally_record_open(struct tally_bytes message, struct tally_record_reader *out_reader)
+// `again`: its seal was checked, or made, before.
+static enum tally_status record_open(struct tally_bytes message, bool again, struct tally_record_reader *out_reader)
 {
     static const enum tally_wire_type types[] = {TALLY_WIRE_VARINT, TALLY_WIRE_VARINT, TALLY_WIRE_VARINT,
                                                  TALLY_WIRE_BYTES, TALLY_WIRE_FIXED64};
     struct tally_bytes inner;
     if (message.size > TALLY_RECORD_BYTES_MAX) return TALLY_LIMIT;
-    enum tally_status status = tally_unseal(message, &inner);
+    enum tally_status status = TALLY_OK;
+    if (again)
+        inner = tally_bytes(message.data, message.size - TALLY_SEAL_BYTES);
+    else
+        status = tally_unseal(message, &inner);
     if (status) return status;
     struct tally_record_reader reader = {.batches = tally_wire(inner)};
     struct tally_wire wire = tally_wire(inner);
@@ -38,6 +43,16 @@ enum tally_status tally_record_open(struct tally_bytes message, struct tally_rec
     if (reader.header.version == 0) return TALLY_MALFORMED;
     *out_reader = reader;
     return TALLY_OK;
+}
+
+enum tally_status tally_record_open(struct tally_bytes message, struct tally_record_reader *out_reader)
+{
+    return record_open(message, false, out_reader);
+}
+
+enum tally_status tally_record_open_again(struct tally_bytes message, struct tally_record_reader *out_reader)
+{
+    return record_open(message, true, out_reader);
 }
 
 bool tally_record_next(struct tally_record_reader *reader, struct tally_bytes *out_batch)

@@ -25,6 +25,10 @@ struct tally_record_reader {
 // Checks the seal and parses the header. TALLY_MALFORMED, TALLY_CORRUPT, TALLY_LIMIT. Cost: one pass for the seal.
 TALLY_CHECKED enum tally_status tally_record_open(struct tally_bytes message, struct tally_record_reader *out_reader);
 
+// The same of bytes that tally_record_open took or tally_record_finish made. Cost: the walk over its batches.
+TALLY_CHECKED enum tally_status tally_record_open_again(struct tally_bytes message,
+                                                        struct tally_record_reader *out_reader);
+
 // The next batch, not validated (tally_batch_open does that); false after the last.
 bool tally_record_next(struct tally_record_reader *reader, struct tally_bytes *out_batch);
 

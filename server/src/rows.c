@@ -5,17 +5,20 @@
 
 #define INDEX_BITS_MIN 6u
 
-void tally_rows_init(struct tally_rows *rows, const struct tally_alloc *alloc, uint64_t clash_mask)
+void tally_rows_init(struct tally_rows *rows, const struct tally_alloc *alloc, struct tally_keys *keys,
+                     uint64_t clash_mask)
 {
-    *rows = (struct tally_rows){.alloc = alloc, .clash_mask = clash_mask};
+    *rows = (struct tally_rows){.alloc = alloc, .keys = keys, .clash_mask = clash_mask};
 }
 
 void tally_rows_deinit(struct tally_rows *rows)
 {
-    tally_alloc_free(rows->alloc, rows->rows);
+    tally_alloc_free(rows->alloc, rows->rows_block);
     tally_alloc_free(rows->alloc, rows->index);
+    tally_alloc_free(rows->alloc, rows->touched);
+    tally_alloc_free(rows->alloc, rows->touched_words);
     tally_alloc_free(rows->alloc, rows->free);
-    tally_rows_init(rows, rows->alloc, rows->clash_mask);
+    tally_rows_init(rows, rows->alloc, rows->keys, rows->clash_mask);
 }
 
 // ---------------------------------------------------------------------------------------------------- index
@@ -63,11 +66,6 @@ uint32_t tally_rows_prefetch_row(const struct tally_rows *rows, uint64_t fingerp
         return id;
     }
     return TALLY_NO_ROW;
-}
-
-void tally_rows_prefetch_key(const struct tally_rows *rows, uint32_t id)
-{
-    if (id < rows->ids) __builtin_prefetch(rows->rows[id].key);
 }
 
 static void index_insert(struct tally_rows *rows, uint32_t id)
@@ -134,7 +132,7 @@ enum tally_status tally_rows_rebuild(struct tally_rows *rows)
     if (!rows->index) return TALLY_OK;
     memset(rows->index, 0, sizeof *rows->index << rows->index_bits);
     for (uint32_t id = 0; id < rows->ids; id++) {
-        if (!rows->rows[id].key) continue;
+        if (!tally_row_live(&rows->rows[id])) continue;
         if (tally_rows_find(rows, rows->rows[id].fingerprint) != TALLY_NO_ROW) return TALLY_CLASH;
         index_insert(rows, id);
     }
@@ -176,11 +174,44 @@ static enum tally_status grow_array(const struct tally_alloc *alloc, void **arra
     return TALLY_OK;
 }
 
+#define LINE_BYTES 64u
+
+// Rows begin at a line, wherever the memory begins: what a larger block brought along is moved to there.
+static enum tally_status rows_grow(struct tally_rows *rows, uint32_t capacity)
+{
+    size_t offset = rows->rows_block ? (size_t)((uint8_t *)rows->rows - (uint8_t *)rows->rows_block) : 0;
+    uint8_t *block =
+        tally_alloc_resize(rows->alloc, rows->rows_block, (size_t)capacity * sizeof *rows->rows + LINE_BYTES);
+    if (!block) return TALLY_NO_MEMORY;
+    size_t now = (LINE_BYTES - (uintptr_t)block % LINE_BYTES) % LINE_BYTES;
+    if (now != offset) memmove(block + now, block + offset, (size_t)rows->ids * sizeof *rows->rows);
+    rows->rows_block = block;
+    rows->rows = (struct tally_state_row *)(void *)(block + now);
+    return TALLY_OK;
+}
+
+// Bits, the new ones 0.
+static enum tally_status bits_grow(const struct tally_alloc *alloc, uint64_t **bits, uint32_t old, uint32_t capacity)
+{
+    size_t words = (capacity + 63) / 64, old_words = (old + 63) / 64;
+    uint64_t *more = tally_alloc_resize(alloc, *bits, words * sizeof *more);
+    if (!more) return TALLY_NO_MEMORY;
+    memset(more + old_words, 0, (words - old_words) * sizeof *more);
+    *bits = more;
+    return TALLY_OK;
+}
+
 static enum tally_status rows_reserve(struct tally_rows *rows, uint64_t ids)
 {
-    void *array = rows->rows;
-    enum tally_status status = grow_array(rows->alloc, &array, &rows->ids_capacity, ids, sizeof *rows->rows);
-    rows->rows = array;
+    uint32_t old = rows->ids_capacity;
+    if (ids <= old) return TALLY_OK;
+    uint64_t more = (uint64_t)old + old / 2;
+    if (more < ids) more = ids;
+    uint32_t capacity = (uint32_t)((more + 63) / 64 * 64);
+    enum tally_status status = rows_grow(rows, capacity);
+    if (!status) status = bits_grow(rows->alloc, &rows->touched, old, capacity);
+    if (!status) status = bits_grow(rows->alloc, &rows->touched_words, old / 64, capacity / 64);
+    if (!status) rows->ids_capacity = capacity;
     return status;
 }
 
@@ -194,20 +225,60 @@ static enum tally_status heap_reserve(struct tally_rows *rows, uint64_t count)
 
 // ---------------------------------------------------------------------------------------------------- rows
 
+static bool bytes_same(const uint8_t *a, const uint8_t *b, size_t size)
+{
+    if (size >= 8) {
+        // The last eight overlap those before them.
+        for (size_t at = 0; at + 8 < size; at += 8) {
+            if (tally_load64(a + at) != tally_load64(b + at)) return false;
+        }
+        return tally_load64(a + size - 8) == tally_load64(b + size - 8);
+    }
+    if (size >= 4)
+        return tally_load32(a) == tally_load32(b) && tally_load32(a + size - 4) == tally_load32(b + size - 4);
+    for (size_t at = 0; at < size; at++) {
+        if (a[at] != b[at]) return false;
+    }
+    return true;
+}
+
+bool tally_row_key_is(const struct tally_state_row *row, struct tally_bytes key)
+{
+    if (row->key_bytes != key.size) return false;
+    if (key.size <= TALLY_ROW_KEY_BYTES) return bytes_same(row->key, key.data, key.size);
+    return tally_bytes_equal(tally_row_key(row), key);
+}
+
+// Fills rows[id]; only a long key can fail.
+static enum tally_status row_fill(struct tally_rows *rows, uint32_t id, uint64_t fingerprint, struct tally_bytes key)
+{
+    struct tally_state_row *row = &rows->rows[id];
+    const uint8_t *kept = NULL;
+    if (key.size > TALLY_ROW_KEY_BYTES && !(kept = tally_keys_put(rows->keys, key))) return TALLY_NO_MEMORY;
+    row->fingerprint = fingerprint;
+    row->value = 0;
+    row->key_bytes = (uint16_t)key.size;
+    memcpy(row->key, kept ? (const void *)&kept : key.data, kept ? sizeof kept : key.size);
+    rows->live++;
+    index_insert(rows, id);
+    return TALLY_OK;
+}
+
 enum tally_status tally_rows_add(struct tally_rows *rows, uint64_t fingerprint, struct tally_bytes key,
                                  uint32_t *out_id)
 {
     enum tally_status status = index_grow(rows);
     if (!status && !rows->free_count) status = rows_reserve(rows, (uint64_t)rows->ids + 1);
     if (status) return status;
-    // An id that was touched before in this record keeps its place in the list of touched rows.
+    // An id that was touched before in this record keeps its flags.
     bool fresh = rows->free_count == 0;
-    uint32_t id = fresh ? rows->ids++ : heap_pop(rows);
-    uint32_t touched = fresh ? 0 : rows->rows[id].touched;
-    rows->rows[id] = (struct tally_state_row){
-        .fingerprint = fingerprint, .key = key.data, .key_bytes = (uint32_t)key.size, .touched = touched};
-    rows->live++;
-    index_insert(rows, id);
+    uint32_t id = fresh ? rows->ids : rows->free[0];
+    if (fresh) memset(&rows->rows[id], 0, sizeof *rows->rows);
+    if ((status = row_fill(rows, id, fingerprint, key))) return status;
+    if (fresh)
+        rows->ids++;
+    else
+        (void)heap_pop(rows);
     *out_id = id;
     return TALLY_OK;
 }
@@ -220,12 +291,10 @@ enum tally_status tally_rows_put(struct tally_rows *rows, uint32_t id, uint64_t 
     enum tally_status status = index_grow(rows);
     if (!status) status = rows_reserve(rows, (uint64_t)id + 1);
     if (status) return status;
-    memset(&rows->rows[rows->ids], 0, (id - rows->ids) * sizeof *rows->rows);
+    memset(&rows->rows[rows->ids], 0, (id + 1 - rows->ids) * sizeof *rows->rows);
     rows->ids = id + 1;
-    rows->rows[id] = (struct tally_state_row){
-        .fingerprint = fingerprint, .value = value, .key = key.data, .key_bytes = (uint32_t)key.size};
-    rows->live++;
-    index_insert(rows, id);
+    if ((status = row_fill(rows, id, fingerprint, key))) return status;
+    rows->rows[id].value = value;
     return TALLY_OK;
 }
 
@@ -236,7 +305,7 @@ enum tally_status tally_rows_settle(struct tally_rows *rows)
     rows->free_count = 0;
     // Ascending, which is a heap already.
     for (uint32_t id = 0; id < rows->ids; id++) {
-        if (!rows->rows[id].key) rows->free[rows->free_count++] = id;
+        if (!tally_row_live(&rows->rows[id])) rows->free[rows->free_count++] = id;
     }
     return TALLY_OK;
 }
@@ -245,11 +314,41 @@ enum tally_status tally_rows_remove(struct tally_rows *rows, uint32_t id)
 {
     enum tally_status status = heap_reserve(rows, (uint64_t)rows->free_count + 1);
     if (status) return status;
-    assert(rows->rows[id].key);
+    struct tally_state_row *row = &rows->rows[id];
+    assert(tally_row_live(row));
     index_remove(rows, id);
-    rows->rows[id].key = NULL;
-    rows->rows[id].value = 0;
+    if (row->key_bytes > TALLY_ROW_KEY_BYTES) tally_keys_drop(rows->keys, tally_row_key(row).data, row->key_bytes);
+    row->key_bytes = 0;
+    row->value = 0;
     rows->live--;
     heap_push(rows, id);
     return TALLY_OK;
+}
+
+// ---------------------------------------------------------------------------------------------------- touched rows
+
+bool tally_rows_touched(const struct tally_rows *rows, struct tally_rows_walk *walk, uint32_t *out_id)
+{
+    while (!walk->word) {
+        while (!walk->words) {
+            if ((uint64_t)walk->next * 4096 >= rows->ids) return false;
+            walk->words = rows->touched_words[walk->next++];
+        }
+        walk->at = (walk->next - 1) * 64 + (uint32_t)__builtin_ctzll(walk->words);
+        walk->words &= walk->words - 1;
+        walk->word = rows->touched[walk->at];
+    }
+    *out_id = walk->at * 64 + (uint32_t)__builtin_ctzll(walk->word);
+    walk->word &= walk->word - 1;
+    return true;
+}
+
+void tally_rows_untouch(struct tally_rows *rows)
+{
+    for (uint32_t group = 0; (uint64_t)group * 4096 < rows->ids; group++) {
+        for (uint64_t words = rows->touched_words[group]; words; words &= words - 1) {
+            rows->touched[group * 64 + (uint32_t)__builtin_ctzll(words)] = 0;
+        }
+        rows->touched_words[group] = 0;
+    }
 }

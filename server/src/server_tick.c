@@ -7,14 +7,18 @@
 
 // ---------------------------------------------------------------------------------------------------- log and state
 
-enum tally_status tally_server_apply(struct tally_server *server, uint64_t version, struct tally_bytes record)
+static enum tally_status apply(struct tally_server *server, uint64_t version, struct tally_bytes record, bool admitted)
 {
     server->frame.size = 0;
     server->frame.failed = false;
     tally_published_begin(&server->frame, server->options.dataset, TALLY_PUBLISHED_FRAME);
     enum tally_status status = server->frame.failed ? TALLY_NO_MEMORY : TALLY_OK;
     uint64_t clashes = server->state.stats.clashes;
-    if (!status) status = tally_state_apply(&server->state, record, &server->frame, &server->applied);
+    struct tally_state *state = &server->state;
+    if (!status && admitted)
+        status = tally_state_apply_admitted(state, record, &server->frame, &server->applied);
+    else if (!status)
+        status = tally_state_apply(state, record, &server->frame, &server->applied);
     if (status)
         return tally_server_fail(server, TALLY_SERVER_EVENT_APPLY_FAILED, status, version,
                                  "the record is durable; start again to replay it");
@@ -25,6 +29,11 @@ enum tally_status tally_server_apply(struct tally_server *server, uint64_t versi
     return TALLY_OK;
 }
 
+enum tally_status tally_server_apply(struct tally_server *server, uint64_t version, struct tally_bytes record)
+{
+    return apply(server, version, record, false);
+}
+
 enum tally_status tally_server_commit(struct tally_server *server, uint64_t version, struct tally_bytes record)
 {
     enum tally_status status = server->log->ops->append(server->log, version, record);
@@ -33,7 +42,7 @@ enum tally_status tally_server_commit(struct tally_server *server, uint64_t vers
                                  "nothing of this tick is acknowledged");
     server->stats.records++;
     server->stats.record_bytes += record.size;
-    return tally_server_apply(server, version, record);
+    return apply(server, version, record, true);
 }
 
 enum tally_status tally_server_new_epoch(struct tally_server *server, uint64_t now_ms, const char *why)

@@ -36,13 +36,10 @@ enum tally_status tally_state_init(struct tally_state *state, const struct tally
 void tally_state_deinit(struct tally_state *state)
 {
     if (!state->alloc) return;
-    for (uint32_t i = 0; i < state->tables_count; i++) {
-        tally_rows_deinit(&state->tables[i].rows);
-        tally_alloc_free(state->alloc, state->tables[i].touched);
-    }
+    for (uint32_t i = 0; i < state->tables_count; i++) tally_rows_deinit(&state->tables[i].rows);
     tally_alloc_free(state->alloc, state->tables);
     tally_alloc_free(state->alloc, state->verdicts);
-    tally_alloc_free(state->alloc, state->sorted);
+    tally_alloc_free(state->alloc, state->changes);
     tally_keys_deinit(&state->keys);
     tally_producers_deinit(&state->producers);
     for (unsigned i = 0; i < TALLY_COLUMNS; i++) tally_writer_free(&state->frame.columns[i]);
@@ -65,7 +62,7 @@ struct tally_state_table *tally_state_table_begin(struct tally_state *state, str
     table->name_bytes = (uint32_t)name.size;
     table->kind = TALLY_KIND_COUNTER;
     table->digest_key = tally_digest_table(state->seed, name);
-    tally_rows_init(&table->rows, state->alloc, state->clash_mask);
+    tally_rows_init(&table->rows, state->alloc, &state->keys, state->clash_mask);
     return table;
 }
 
@@ -129,10 +126,10 @@ static bool write_rows(struct tally_state *state, struct tally_state_cursor *cur
     tally_frame_table_begin(frame, cursor->table, tally_bytes(table->name, table->name_bytes), table->kind);
     for (; cursor->id < table->rows.ids; cursor->id++) {
         const struct tally_state_row *row = &table->rows.rows[cursor->id];
-        if (!row->key) continue;
+        if (!tally_row_live(row)) continue;
         if (*room < ROW_BYTES_MAX + row->key_bytes) break;
         *room -= ROW_BYTES_MAX + row->key_bytes;
-        tally_frame_added(frame, cursor->id, tally_bytes(row->key, row->key_bytes), row->value);
+        tally_frame_added(frame, cursor->id, tally_row_key(row), row->value);
     }
     tally_frame_table_end(frame);
     return cursor->id == table->rows.ids;
@@ -157,7 +154,7 @@ enum tally_status tally_state_write_chunk(struct tally_state *state, struct tall
         if (room < TABLE_BYTES_MAX + ROW_BYTES_MAX + TALLY_KEY_BYTES_MAX) break;
         room -= TABLE_BYTES_MAX;
         for (; end.id < rows->ids; end.id++) {
-            if (!rows->rows[end.id].key) continue;
+            if (!tally_row_live(&rows->rows[end.id])) continue;
             if (room < ROW_BYTES_MAX + rows->rows[end.id].key_bytes) break;
             room -= ROW_BYTES_MAX + rows->rows[end.id].key_bytes;
         }
@@ -202,10 +199,7 @@ static enum tally_status load_row(struct tally_state *state, struct tally_state_
                                   const struct loaded_row *row)
 {
     if (tally_rows_find(&table->rows, row->fingerprint) != TALLY_NO_ROW) return TALLY_CLASH;
-    const uint8_t *kept = tally_keys_put(&state->keys, row->key);
-    if (!kept) return TALLY_NO_MEMORY;
-    enum tally_status status =
-        tally_rows_put(&table->rows, row->id, row->fingerprint, tally_bytes(kept, row->key.size), row->value);
+    enum tally_status status = tally_rows_put(&table->rows, row->id, row->fingerprint, row->key, row->value);
     if (status) return status;
     tally_digest_add(&state->digest, tally_digest_row(table->digest_key, row->fingerprint, row->value));
     state->rows++;

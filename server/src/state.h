@@ -38,12 +38,10 @@ struct tally_state_options {
     uint64_t clash_mask; // 0: all bits; see server.h
 };
 
-// A row that the record being applied changed, as it was before.
-struct tally_touched {
-    uint32_t id;
-    bool was_live;
-    bool replaced; // it was live, and another row came to its id
-    int64_t old_value;
+// What the frame tells of one row.
+struct tally_change {
+    uint32_t id, what;
+    int64_t difference;
 };
 
 struct tally_state_table {
@@ -53,8 +51,7 @@ struct tally_state_table {
     bool created;        // in this record
     uint64_t digest_key; // tally_digest_table
     struct tally_rows rows;
-    struct tally_touched *touched; // rows of this record
-    uint32_t touched_count, touched_capacity;
+    size_t changes_at, changes_count; // of this record, in the state's list
 };
 
 // Names of tables that are about to begin, each once.
@@ -99,8 +96,8 @@ struct tally_state {
     struct tally_table_names names;
     struct tally_verdict *verdicts;
     size_t verdicts_count, verdicts_capacity;
-    uint64_t *sorted;
-    size_t sorted_capacity;
+    struct tally_change *changes;
+    size_t changes_count, changes_capacity;
     struct tally_frame_writer frame;
 };
 
@@ -141,6 +138,12 @@ struct tally_applied {
 // TALLY_LIMIT: the record does not open, nothing changed. TALLY_NO_MEMORY: the state is broken.
 TALLY_CHECKED enum tally_status tally_state_apply(struct tally_state *state, struct tally_bytes record,
                                                   struct tally_writer *out, struct tally_applied *out_applied);
+
+// The same, sooner, of a record that was made in this process of batches that all passed tally_batch_open and tally_state_admit: on this version of
+// the state, with those before it in the record pending. Admission then cannot end otherwise, because what is pending is taken for new rows. So the
+// outcome is that of tally_state_apply, as replay sees it; the simulator holds both against each other.
+TALLY_CHECKED enum tally_status tally_state_apply_admitted(struct tally_state *state, struct tally_bytes record,
+                                                           struct tally_writer *out, struct tally_applied *out_applied);
 
 // ---------------------------------------------------------------------------------------------------- whole states
 

@@ -3,7 +3,6 @@
 // One record applied: rows move as the batches say, each row's first touch notes what it was, and the frame is written
 // from what the touched rows were and are.
 #include <assert.h>
-#include <replay/radix.h>
 
 #include "state_parts.h"
 
@@ -13,53 +12,38 @@
 // Lookups are made in groups, so that their cache misses overlap.
 #define GROUP 32u
 
+// Touched rows are fetched so many ahead of their turn.
+#define AHEAD 24u
+
 struct item {
     uint64_t fingerprint;
     struct tally_bytes key;
     int64_t amount;
-    uint32_t hint;
+    uint32_t hint; // an id that may be its row's
 };
 
 // ---------------------------------------------------------------------------------------------------- rows
 
-// The row's entry in the list of touched rows, made at the first touch; null without memory. Must be called before the row changes.
-static struct tally_touched *touch(struct tally_state *state, struct tally_state_table *table, uint32_t id)
+// Must be called before the row changes: its first touch notes what it was.
+static void touch(struct tally_state_table *table, uint32_t id)
 {
     struct tally_state_row *row = &table->rows.rows[id];
-    if (row->touched) return &table->touched[row->touched - 1];
-    if (table->touched_count == table->touched_capacity) {
-        uint32_t capacity = table->touched_capacity ? table->touched_capacity * 2 : 64;
-        struct tally_touched *touched = tally_alloc_resize(state->alloc, table->touched, capacity * sizeof *touched);
-        if (!touched) return NULL;
-        table->touched = touched;
-        table->touched_capacity = capacity;
-    }
-    struct tally_touched *touched = &table->touched[table->touched_count++];
-    *touched = (struct tally_touched){.id = id, .was_live = row->key != NULL, .old_value = row->value};
-    row->touched = table->touched_count;
-    if (row->key)
-        tally_digest_subtract(&state->digest, tally_digest_row(table->digest_key, row->fingerprint, row->value));
-    return touched;
+    if (row->flags) return;
+    row->flags = TALLY_ROW_TOUCHED | (tally_row_live(row) ? TALLY_ROW_WAS_LIVE : 0);
+    row->old_value = row->value;
+    tally_rows_touch(&table->rows, id);
 }
 
 static enum tally_status row_begin(struct tally_state *state, struct tally_state_table *table, const struct item *item,
                                    uint32_t *out_id)
 {
-    const uint8_t *kept = tally_keys_put(&state->keys, item->key);
-    if (!kept) return TALLY_NO_MEMORY;
-    enum tally_status status =
-        tally_rows_add(&table->rows, item->fingerprint, tally_bytes(kept, item->key.size), out_id);
+    enum tally_status status = tally_rows_add(&table->rows, item->fingerprint, item->key, out_id);
     if (status) return status;
     struct tally_state_row *row = &table->rows.rows[*out_id];
-    if (row->touched) {
-        struct tally_touched *touched = &table->touched[row->touched - 1];
-        touched->replaced = touched->was_live;
-    } else {
-        // Not live before: the touch must not see the key.
-        row->key = NULL;
-        struct tally_touched *touched = touch(state, table, *out_id);
-        table->rows.rows[*out_id].key = kept;
-        if (!touched) return TALLY_NO_MEMORY;
+    if (row->flags & TALLY_ROW_WAS_LIVE) row->flags |= TALLY_ROW_REPLACED;
+    if (!row->flags) {
+        row->flags = TALLY_ROW_TOUCHED;
+        tally_rows_touch(&table->rows, *out_id);
     }
     state->rows++;
     state->key_bytes += item->key.size;
@@ -69,15 +53,15 @@ static enum tally_status row_begin(struct tally_state *state, struct tally_state
 // TALLY_CLASH: nothing changed, and another key has this fingerprint.
 static enum tally_status row_add(struct tally_state *state, struct tally_state_table *table, const struct item *item)
 {
-    uint32_t id = tally_rows_find(&table->rows, item->fingerprint);
+    uint32_t id = item->hint;
+    if (!tally_rows_is(&table->rows, id, item->fingerprint)) id = tally_rows_find(&table->rows, item->fingerprint);
     if (id == TALLY_NO_ROW) {
         enum tally_status status = row_begin(state, table, item, &id);
         if (status) return status;
     } else {
-        const struct tally_state_row *row = &table->rows.rows[id];
-        if (!tally_bytes_equal(tally_bytes(row->key, row->key_bytes), item->key)) return TALLY_CLASH;
+        if (!tally_row_key_is(&table->rows.rows[id], item->key)) return TALLY_CLASH;
         if (item->amount == 0) return TALLY_OK;
-        if (!touch(state, table, id)) return TALLY_NO_MEMORY;
+        touch(table, id);
     }
     struct tally_state_row *row = &table->rows.rows[id];
     if (__builtin_add_overflow(row->value, item->amount, &row->value)) {
@@ -91,13 +75,16 @@ static enum tally_status row_remove(struct tally_state *state, struct tally_stat
 {
     uint32_t id = tally_rows_find(&table->rows, tally_fingerprint(state->seed, key.data, key.size));
     if (id == TALLY_NO_ROW) return TALLY_OK;
-    const struct tally_state_row *row = &table->rows.rows[id];
-    if (!tally_bytes_equal(tally_bytes(row->key, row->key_bytes), key)) return TALLY_OK;
-    if (!touch(state, table, id)) return TALLY_NO_MEMORY;
-    const uint8_t *kept = row->key;
+    struct tally_state_row *row = &table->rows.rows[id];
+    if (!tally_row_key_is(row, key)) return TALLY_OK;
+    touch(table, id);
+    if ((row->flags & (TALLY_ROW_WAS_LIVE | TALLY_ROW_SUBTRACTED)) == TALLY_ROW_WAS_LIVE) {
+        // Its fingerprint goes with it.
+        tally_digest_subtract(&state->digest, tally_digest_row(table->digest_key, row->fingerprint, row->old_value));
+        row->flags |= TALLY_ROW_SUBTRACTED;
+    }
     enum tally_status status = tally_rows_remove(&table->rows, id);
     if (status) return status;
-    tally_keys_drop(&state->keys, kept, key.size);
     state->rows--;
     state->key_bytes -= key.size;
     return TALLY_OK;
@@ -112,7 +99,8 @@ static enum tally_status rehash(struct tally_state *state)
         table->digest_key = tally_digest_table(state->seed, tally_bytes(table->name, table->name_bytes));
         for (uint32_t id = 0; id < table->rows.ids; id++) {
             struct tally_state_row *row = &table->rows.rows[id];
-            if (row->key) row->fingerprint = tally_fingerprint(state->seed, row->key, row->key_bytes);
+            struct tally_bytes key = tally_row_key(row);
+            if (key.size) row->fingerprint = tally_fingerprint(state->seed, key.data, key.size);
         }
         enum tally_status status = tally_rows_rebuild(&table->rows);
         if (status) return status;
@@ -136,29 +124,71 @@ static enum tally_status reseed(struct tally_state *state, uint64_t version)
 
 // ---------------------------------------------------------------------------------------------------- a batch
 
-static void fingerprint_items(struct tally_state *state, const struct tally_state_table *table, struct item *items,
-                              size_t count)
+// Entries on their way into the state, `count` at a time. While the rows of one group are fetched the next one is read and hashed; while
+// the slots of that one are fetched the rows of the first change: nothing waits for memory alone.
+struct group {
+    size_t count;
+    struct item items[GROUP];
+};
+
+static void group_hash(const struct tally_state *state, const struct tally_state_table *table, struct group *group,
+                       size_t from)
 {
-    for (size_t i = 0; i < count; i++) {
-        items[i].fingerprint = tally_fingerprint(state->seed, items[i].key.data, items[i].key.size);
-        tally_rows_prefetch_index(&table->rows, items[i].fingerprint);
+    for (size_t i = from; i < group->count; i++) {
+        struct item *item = &group->items[i];
+        item->fingerprint = tally_fingerprint(state->seed, item->key.data, item->key.size);
+        item->hint = TALLY_NO_ROW;
+        tally_rows_prefetch_index(&table->rows, item->fingerprint);
     }
 }
 
-static enum tally_status add_items(struct tally_state *state, struct tally_state_table *table, struct item *items,
-                                   size_t count, uint64_t version)
+static void group_read(struct tally_state *state, const struct tally_state_table *table,
+                       struct tally_entries_reader *entries, struct group *group)
 {
-    fingerprint_items(state, table, items, count);
-    for (size_t i = 0; i < count; i++) items[i].hint = tally_rows_prefetch_row(&table->rows, items[i].fingerprint);
-    for (size_t i = 0; i < count; i++) tally_rows_prefetch_key(&table->rows, items[i].hint);
-    for (size_t i = 0; i < count; i++) {
-        enum tally_status status = row_add(state, table, &items[i]);
+    struct item *items = group->items;
+    size_t count = 0;
+    while (count < GROUP && tally_entries_next(entries, &items[count].key, &items[count].amount))
+        state->stats.amounts += (uint64_t)items[count++].amount;
+    state->stats.events += count;
+    group->count = count;
+    group_hash(state, table, group, 0);
+}
+
+static void group_find(const struct tally_state_table *table, struct group *group)
+{
+    for (size_t i = 0; i < group->count; i++)
+        group->items[i].hint = tally_rows_prefetch_row(&table->rows, group->items[i].fingerprint);
+}
+
+static enum tally_status group_add(struct tally_state *state, struct tally_state_table *table, struct group *group,
+                                   uint64_t version)
+{
+    for (size_t i = 0; i < group->count; i++) {
+        enum tally_status status = row_add(state, table, &group->items[i]);
         for (unsigned tries = 0; status == TALLY_CLASH && tries < RESEEDS_MAX; tries++) {
             if ((status = reseed(state, version))) return status;
-            fingerprint_items(state, table, items + i, count - i);
-            status = row_add(state, table, &items[i]);
+            group_hash(state, table, group, i);
+            status = row_add(state, table, &group->items[i]);
         }
         if (status) return status;
+    }
+    return TALLY_OK;
+}
+
+static enum tally_status add_entries(struct tally_state *state, struct tally_state_table *table,
+                                     struct tally_entries_reader *entries, uint64_t version)
+{
+    struct group groups[2];
+    unsigned now = 0;
+    group_read(state, table, entries, &groups[now]);
+    for (; groups[now].count; now ^= 1) {
+        uint64_t clashes = state->stats.clashes;
+        group_find(table, &groups[now]);
+        group_read(state, table, entries, &groups[now ^ 1]);
+        enum tally_status status = group_add(state, table, &groups[now], version);
+        if (status) return status;
+        // Under another seed.
+        if (state->stats.clashes != clashes) group_hash(state, table, &groups[now ^ 1], 0);
     }
     return TALLY_OK;
 }
@@ -175,17 +205,8 @@ static enum tally_status apply_table(struct tally_state *state, struct tally_ent
     }
     if (!table) return TALLY_OK; // removals from a table that is not there
 
-    struct item items[GROUP];
-    enum tally_status status;
-    size_t count;
-    do {
-        for (count = 0; count < GROUP && tally_entries_next(entries, &items[count].key, &items[count].amount);
-             count++) {
-        }
-        if ((status = add_items(state, table, items, count, version))) return status;
-        state->stats.events += count;
-        for (size_t i = 0; i < count; i++) state->stats.amounts += (uint64_t)items[i].amount;
-    } while (count == GROUP);
+    enum tally_status status = add_entries(state, table, entries, version);
+    if (status) return status;
     struct tally_bytes key;
     while (tally_entries_next_removed(entries, &key)) {
         if ((status = row_remove(state, table, key))) return status;
@@ -195,13 +216,14 @@ static enum tally_status apply_table(struct tally_state *state, struct tally_ent
 }
 
 // Decides about a batch and, when it counts, applies it. Any status but TALLY_OK breaks the state.
-static enum tally_status apply_batch(struct tally_state *state, struct tally_bytes message, uint64_t version,
-                                     struct tally_verdict *verdict)
+static enum tally_status apply_batch(struct tally_state *state, struct tally_bytes message, bool admitted,
+                                     uint64_t version, struct tally_verdict *verdict)
 {
     struct tally_batch_reader batch;
     struct tally_entries_reader entries;
     uint64_t entries_count;
-    *verdict = (struct tally_verdict){.status = tally_batch_open(message, &batch)};
+    *verdict = (struct tally_verdict){.status = admitted ? tally_batch_open_again(message, &batch)
+                                                         : tally_batch_open(message, &batch)};
     if (!verdict->status) {
         const struct tally_producer *producer = tally_producers_find(&state->producers, batch.header.producer);
         uint64_t last = producer ? producer->sequence : 0;
@@ -218,7 +240,7 @@ static enum tally_status apply_batch(struct tally_state *state, struct tally_byt
             return TALLY_OK;
         }
         state->names.count = 0;
-        verdict->status = tally_state_admit(state, &batch, &state->names, 0, &entries_count);
+        if (!admitted) verdict->status = tally_state_admit(state, &batch, &state->names, 0, &entries_count);
     }
     if (verdict->status) {
         state->stats.refused++;
@@ -236,104 +258,128 @@ static enum tally_status apply_batch(struct tally_state *state, struct tally_byt
 
 // ---------------------------------------------------------------------------------------------------- the frame
 
-// The touched rows of a table by ascending id: values are (id, number in the list).
-static enum tally_status sort_touched(struct tally_state *state, const struct tally_state_table *table)
+// What the frame tells of a row.
+enum { CHANGE_REMOVED = 1, CHANGE_ADDED = 2 }; // neither: its value changed
+
+static enum tally_status changes_reserve(struct tally_state *state, size_t needed)
 {
-    size_t needed = (size_t)table->touched_count * 2;
-    if (state->sorted_capacity < needed) {
-        size_t capacity = needed + needed / 2;
-        uint64_t *sorted = tally_alloc_resize(state->alloc, state->sorted, capacity * sizeof *sorted);
-        if (!sorted) return TALLY_NO_MEMORY;
-        state->sorted = sorted;
-        state->sorted_capacity = capacity;
-    }
-    for (uint32_t i = 0; i < table->touched_count; i++) state->sorted[i] = (uint64_t)table->touched[i].id << 32 | i;
-    tally_radix_sort(state->sorted, state->sorted + table->touched_count, table->touched_count);
+    if (needed <= state->changes_capacity) return TALLY_OK;
+    size_t capacity = needed + needed / 2 + 64;
+    struct tally_change *changes = tally_alloc_resize(state->alloc, state->changes, capacity * sizeof *changes);
+    if (!changes) return TALLY_NO_MEMORY;
+    state->changes = changes;
+    state->changes_capacity = capacity;
     return TALLY_OK;
 }
 
-static enum tally_status write_table(struct tally_state *state, uint32_t number)
+// What became of one touched row: into the digest, and its change into *out. False when there is none to tell.
+static bool settle_row(struct tally_state *state, const struct tally_state_table *table, uint32_t id,
+                       struct tally_change *out)
 {
-    struct tally_state_table *table = &state->tables[number];
+    const struct tally_state_row *row = &table->rows.rows[id];
+    bool live = tally_row_live(row), was_live = row->flags & TALLY_ROW_WAS_LIVE;
+    *out = (struct tally_change){.id = id};
+    if (live && was_live && !(row->flags & (TALLY_ROW_REPLACED | TALLY_ROW_SUBTRACTED))) {
+        // Values of counters are 0 or more: the difference fits.
+        if (!(out->difference = row->value - row->old_value)) return false;
+        tally_digest_subtract(&state->digest, tally_digest_row(table->digest_key, row->fingerprint, row->old_value));
+        tally_digest_add(&state->digest, tally_digest_row(table->digest_key, row->fingerprint, row->value));
+        return true;
+    }
+    if (live) tally_digest_add(&state->digest, tally_digest_row(table->digest_key, row->fingerprint, row->value));
+    out->what = (was_live ? CHANGE_REMOVED : 0) | (live ? CHANGE_ADDED : 0);
+    return out->what;
+}
+
+static enum tally_status settle_table(struct tally_state *state, struct tally_state_table *table)
+{
+    struct tally_rows *rows = &table->rows;
+    struct tally_rows_walk walk = {0}, ahead = {0};
+    uint32_t id, soon;
+    for (unsigned i = 0; i < AHEAD && tally_rows_touched(rows, &ahead, &soon); i++) tally_rows_prefetch(rows, soon);
+    table->changes_at = state->changes_count;
+    while (tally_rows_touched(rows, &walk, &id)) {
+        if (tally_rows_touched(rows, &ahead, &soon)) tally_rows_prefetch(rows, soon);
+        enum tally_status status = changes_reserve(state, state->changes_count + 1);
+        if (status) return status;
+        state->changes_count += settle_row(state, table, id, &state->changes[state->changes_count]);
+        rows->rows[id].flags = 0;
+    }
+    table->changes_count = state->changes_count - table->changes_at;
+    tally_rows_untouch(rows);
+    return TALLY_OK;
+}
+
+// The changes of all tables, by table and ascending id, and the digest after them, which stands in the frame's header, before the rows.
+// No row is touched any more.
+static enum tally_status settle(struct tally_state *state)
+{
+    state->changes_count = 0;
+    for (uint32_t i = 0; i < state->tables_count; i++) {
+        enum tally_status status = settle_table(state, &state->tables[i]);
+        if (status) return status;
+    }
+    return TALLY_OK;
+}
+
+static void write_table(struct tally_state *state, uint32_t number)
+{
+    const struct tally_state_table *table = &state->tables[number];
+    const struct tally_change *changes = state->changes + table->changes_at;
     struct tally_frame_writer *frame = &state->frame;
-    enum tally_status status = sort_touched(state, table);
-    if (status) return status;
-    uint32_t count = table->touched_count;
     tally_frame_table_begin(frame, number, tally_bytes(table->name, table->created ? table->name_bytes : 0),
                             table->kind);
-    for (uint32_t i = 0; i < count; i++) {
-        const struct tally_touched *touched = &table->touched[(uint32_t)state->sorted[i]];
-        const struct tally_state_row *row = &table->rows.rows[touched->id];
-        if (touched->was_live && (!row->key || touched->replaced)) {
-            tally_frame_removed(frame, touched->id);
-            state->stats.rows_changed++;
-        } else if (touched->was_live && row->value != touched->old_value) {
-            // Values of counters are 0 or more: the difference fits.
-            tally_frame_changed(frame, touched->id, row->value - touched->old_value);
-            state->stats.rows_changed++;
-        }
-        if (row->key && (!touched->was_live || touched->replaced)) {
-            tally_frame_added(frame, touched->id, tally_bytes(row->key, row->key_bytes), row->value);
-            state->stats.rows_changed++;
+    for (size_t i = 0; i < table->changes_count; i++) {
+        const struct tally_change *change = &changes[i];
+        if (!change->what) tally_frame_changed(frame, change->id, change->difference);
+        if (change->what & CHANGE_REMOVED) tally_frame_removed(frame, change->id);
+        if (change->what & CHANGE_ADDED) {
+            const struct tally_state_row *row = &table->rows.rows[change->id];
+            tally_frame_added(frame, change->id, tally_row_key(row), row->value);
             state->stats.rows_added++;
+            state->stats.rows_changed += (change->what & CHANGE_REMOVED) != 0;
         }
     }
+    state->stats.rows_changed += table->changes_count;
     static const enum tally_column of_added[] = {TALLY_COLUMN_ADDED, TALLY_COLUMN_KEY_SIZES, TALLY_COLUMN_KEYS,
                                                  TALLY_COLUMN_VALUES};
     tally_frame_table_end(frame);
     for (unsigned i = 0; i < sizeof of_added / sizeof *of_added; i++)
         state->stats.added_bytes += frame->column_bytes[of_added[i]];
-    return TALLY_OK;
 }
 
-static void untouch(struct tally_state *state)
-{
-    for (uint32_t i = 0; i < state->tables_count; i++) {
-        struct tally_state_table *table = &state->tables[i];
-        for (uint32_t j = 0; j < table->touched_count; j++) table->rows.rows[table->touched[j].id].touched = 0;
-        table->touched_count = 0;
-        table->created = false;
-    }
-}
-
+// From all rows; none is touched any more.
 static void digest_anew(struct tally_state *state)
 {
     state->digest = (struct tally_digest){0};
     for (uint32_t i = 0; i < state->tables_count; i++) {
-        const struct tally_state_table *table = &state->tables[i];
+        struct tally_state_table *table = &state->tables[i];
         for (uint32_t id = 0; id < table->rows.ids; id++) {
-            const struct tally_state_row *row = &table->rows.rows[id];
-            if (row->key)
+            struct tally_state_row *row = &table->rows.rows[id];
+            if (tally_row_live(row))
                 tally_digest_add(&state->digest, tally_digest_row(table->digest_key, row->fingerprint, row->value));
+            row->flags = 0;
         }
+        tally_rows_untouch(&table->rows);
     }
 }
 
-// The digest stands in the frame's header, before the tables: hence a pass over the touched rows for it, then one for the columns.
 static enum tally_status write_frame(struct tally_state *state, struct tally_writer *out)
 {
-    struct tally_frame_header header = {.dataset = tally_state_dataset(state),
-                                        .epoch = state->epoch,
-                                        .from = state->version - 1,
-                                        .to = state->version,
-                                        .cut_ms = state->time_ms,
-                                        .rows = state->rows,
-                                        .seed = state->seed};
-    for (uint32_t i = 0; i < state->tables_count; i++) {
-        struct tally_state_table *table = &state->tables[i];
-        for (uint32_t j = 0; j < table->touched_count; j++) {
-            const struct tally_state_row *row = &table->rows.rows[table->touched[j].id];
-            if (row->key)
-                tally_digest_add(&state->digest, tally_digest_row(table->digest_key, row->fingerprint, row->value));
-        }
-    }
-    header.digest = state->digest;
+    enum tally_status status = settle(state);
+    if (status) return status;
+    const struct tally_frame_header header = {.dataset = tally_state_dataset(state),
+                                              .epoch = state->epoch,
+                                              .from = state->version - 1,
+                                              .to = state->version,
+                                              .cut_ms = state->time_ms,
+                                              .rows = state->rows,
+                                              .digest = state->digest,
+                                              .seed = state->seed};
     state->frame.out = out;
     tally_frame_begin(&state->frame, &header);
     for (uint32_t i = 0; i < state->tables_count; i++) {
-        if (!state->tables[i].touched_count && !state->tables[i].created) continue;
-        enum tally_status status = write_table(state, i);
-        if (status) return status;
+        if (state->tables[i].changes_count || state->tables[i].created) write_table(state, i);
     }
     return tally_frame_finish(&state->frame);
 }
@@ -351,7 +397,8 @@ static enum tally_status verdicts_reserve(struct tally_state *state, uint64_t co
     return TALLY_OK;
 }
 
-static enum tally_status apply(struct tally_state *state, struct tally_record_reader *reader, struct tally_writer *out)
+static enum tally_status apply(struct tally_state *state, struct tally_record_reader *reader, bool admitted,
+                               struct tally_writer *out)
 {
     struct tally_bytes batch;
     enum tally_status status = verdicts_reserve(state, reader->batches_count);
@@ -364,7 +411,7 @@ static enum tally_status apply(struct tally_state *state, struct tally_record_re
         state->whole = true;
     }
     while (tally_record_next(reader, &batch)) {
-        status = apply_batch(state, batch, version, &state->verdicts[state->verdicts_count]);
+        status = apply_batch(state, batch, admitted, version, &state->verdicts[state->verdicts_count]);
         if (status) return status;
         state->verdicts_count++;
     }
@@ -374,20 +421,20 @@ static enum tally_status apply(struct tally_state *state, struct tally_record_re
         digest_anew(state);
     else if ((status = write_frame(state, out)))
         return status;
-    untouch(state);
+    for (uint32_t i = 0; i < state->tables_count; i++) state->tables[i].created = false;
     return TALLY_OK;
 }
 
-enum tally_status tally_state_apply(struct tally_state *state, struct tally_bytes record, struct tally_writer *out,
-                                    struct tally_applied *out_applied)
+static enum tally_status apply_record(struct tally_state *state, struct tally_bytes record, bool admitted,
+                                      struct tally_writer *out, struct tally_applied *out_applied)
 {
     if (state->broken) return state->broken;
     struct tally_record_reader reader;
-    enum tally_status status = tally_record_open(record, &reader);
+    enum tally_status status = admitted ? tally_record_open_again(record, &reader) : tally_record_open(record, &reader);
     if (status) return status;
     if (reader.header.version != state->version + 1) return TALLY_GAP;
     size_t frame_at = out->size;
-    status = apply(state, &reader, out);
+    status = apply(state, &reader, admitted, out);
     if (status) {
         state->broken = status;
         return status;
@@ -397,4 +444,16 @@ enum tally_status tally_state_apply(struct tally_state *state, struct tally_byte
                                           .verdicts = state->verdicts,
                                           .verdicts_count = state->verdicts_count};
     return TALLY_OK;
+}
+
+enum tally_status tally_state_apply(struct tally_state *state, struct tally_bytes record, struct tally_writer *out,
+                                    struct tally_applied *out_applied)
+{
+    return apply_record(state, record, false, out, out_applied);
+}
+
+enum tally_status tally_state_apply_admitted(struct tally_state *state, struct tally_bytes record,
+                                             struct tally_writer *out, struct tally_applied *out_applied)
+{
+    return apply_record(state, record, true, out, out_applied);
 }
