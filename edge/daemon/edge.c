@@ -51,6 +51,7 @@ static enum tally_status do_apply(void *ctx, struct tally_bytes frame)
     struct edge *edge = ctx;
     enum tally_status status = edge->host_ops->apply(edge->host, frame);
     if (status == TALLY_OK && tally_log_enabled(TALLY_LOG_DEBUG)) log_applied(edge, frame);
+    if (status == TALLY_STALLED) tally_feed_press(edge->feed);
     return status;
 }
 
@@ -58,6 +59,7 @@ static void do_confirm(void *ctx, uint64_t epoch, uint64_t version, uint64_t now
 {
     struct edge *edge = ctx;
     edge->host_ops->confirm(edge->host, epoch, version, now_ms);
+    tally_feed_fresh(edge->feed, epoch, version, now_ms);
 }
 
 static void do_abandon(void *ctx)
@@ -81,10 +83,15 @@ static enum tally_status do_send(void *ctx, uint32_t server, uint64_t request, s
 static void do_persist(void *ctx, enum tally_sync_persist kind, struct tally_bytes frame)
 {
     struct edge *edge = ctx;
-    if (kind == TALLY_SYNC_PERSIST_DELTA)
+    struct tally_view_info held;
+    edge->host_ops->held(edge->host, &held);
+    if (kind == TALLY_SYNC_PERSIST_DELTA) {
+        tally_feed_frame(edge->feed, &held, frame);
         tally_store_append(edge->store, frame);
-    else
+    } else {
+        tally_feed_restart(edge->feed, &held);
         tally_store_rebase(edge->store);
+    }
 }
 
 static void do_event(void *ctx, const struct tally_sync_event *event) { edge_log_event(ctx, event); }
@@ -304,7 +311,18 @@ static enum tally_status start_links(struct edge *edge, struct tally_reason *out
 
 static enum tally_status start_http(struct edge *edge, struct tally_reason *out_reason)
 {
-    struct tally_http_options http = {.listen = edge->options->http, .threads = (unsigned)edge->options->threads};
+    const struct edge_options *options = edge->options;
+    struct tally_view_info held;
+    struct tally_http_options http = {.listen = options->http,
+                                      .threads = (unsigned)options->threads,
+                                      .feed = edge->feed,
+                                      .streams_max = (unsigned)options->streams_max,
+                                      .stream_idle_ms = (unsigned)options->stream_idle_ms,
+                                      .stream_parts_ms = (unsigned)options->stream_parts_ms,
+                                      .origins = options->stream_origins.items,
+                                      .origins_count = options->stream_origins.count};
+    edge->host_ops->held(edge->host, &held);
+    tally_feed_restart(edge->feed, &held); // what the stored copy had
     return tally_http_start(&http, &edge->source, &edge->http, out_reason);
 }
 
@@ -315,7 +333,12 @@ static int start(struct edge *edge)
     const struct edge_options *options = edge->options;
     struct tally_store_options store = {.directory = options->data,
                                         .dataset = tally_bytes(options->dataset, strlen(options->dataset))};
+    struct tally_feed_options feed = {.dataset = store.dataset, .bytes_max = options->stream_bytes};
     if (edge_options_check(options, &reason) != TALLY_OK) return fail(EXIT_WRONG_USE, &reason);
+    if (tally_feed_create(&feed, &edge->feed) != TALLY_OK) {
+        tally_reason_set(&reason, "no memory for streams");
+        return fail(EXIT_REFUSED, &reason);
+    }
     if (tally_store_open(&store, &edge->store, &reason) != TALLY_OK) return fail(EXIT_REFUSED, &reason);
     if (create_host(edge, &reason) != TALLY_OK) return fail(EXIT_REFUSED, &reason);
     if (create_sync(edge, &reason) != TALLY_OK || boot(edge, &reason) != TALLY_OK) return fail(EXIT_REFUSED, &reason);
@@ -337,6 +360,7 @@ static void stop(struct edge *edge)
     uint64_t start_ms = clock_ms(CLOCK_MONOTONIC), grace_ms = edge->options->grace_ms;
     edge_links_stop(edge->links);
     tally_http_stop(&edge->http, (unsigned)grace_ms);
+    tally_feed_destroy(&edge->feed);
     uint64_t spent_ms = clock_ms(CLOCK_MONOTONIC) - start_ms;
     tally_store_close(&edge->store, (unsigned)(grace_ms > spent_ms ? grace_ms - spent_ms : 0));
     tally_sync_destroy(&edge->sync);

@@ -38,6 +38,7 @@ struct edge {
     struct tally_store *store;
     struct tally_sync *sync;
     struct edge_links *links;
+    struct tally_feed *feed; // to the guests of /v1/stream
     struct tally_http *http;
 
     pthread_mutex_t mutex; // of shown

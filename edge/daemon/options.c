@@ -32,6 +32,19 @@ static const struct tally_setting table[] = {
                        "tallycast-shared.wasm; without this setting the one that was built or installed with the edge"),
     TALLY_SETTING_NUMBER(struct edge_options, memory_max, "memory-max", "bytes", "4G", (uint64_t)64 << 20,
                          (uint64_t)1 << 40, "bound of the mirror's memory; the WASM client takes 4G at most"),
+    TALLY_SETTING_NUMBER(struct edge_options, streams_max, "stream-connections", "streams", "1024", 1,
+                         TALLY_STREAMS_MAX, "streams (WebSockets of /v1/stream) that may be open at a time"),
+    TALLY_SETTING_LIST(struct edge_options, stream_origins, "stream-origin", "ORIGIN", NULL, 64,
+                       "web origin whose pages may open streams beside those of this very host, such as "
+                       "https://example.org; * lets in any"),
+    TALLY_SETTING_NUMBER(struct edge_options, stream_idle_ms, "stream-idle", "ms", "60000", 100, 86400000,
+                         "a stream whose guest takes nothing, or does not answer a ping, for so long is ended"),
+    TALLY_SETTING_NUMBER(struct edge_options, stream_parts_ms, "stream-parts", "ms", "120000", 100, 86400000,
+                         "a stream whose guest takes longer for a whole state, or for a change too large for one "
+                         "message, is ended"),
+    TALLY_SETTING_NUMBER(
+        struct edge_options, stream_bytes, "stream-retention-bytes", "bytes", "32M", 1 << 16, (uint64_t)1 << 40,
+        "most bytes of changes kept for guests that are behind; further back they get the whole state"),
     TALLY_SETTING_TEXT(struct edge_options, tls_cert, "tls-cert", "FILE", NULL, "certificate shown to servers (PEM)"),
     TALLY_SETTING_TEXT(struct edge_options, tls_key, "tls-key", "FILE", NULL, "its key (PEM)"),
     TALLY_SETTING_TEXT(struct edge_options, tls_ca, "tls-ca", "FILE", NULL,

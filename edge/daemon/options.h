@@ -13,6 +13,8 @@ struct edge_options {
     struct tally_strings subscribe, catch_up;
     uint64_t threads, max_age_ms, memory_max, grace_ms;
     unsigned client, log_level, log_format;
+    uint64_t streams_max, stream_idle_ms, stream_parts_ms, stream_bytes;
+    struct tally_strings stream_origins;
     const char *tls_cert, *tls_key, *tls_ca;
 };
 

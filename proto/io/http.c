@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "http_internal.h"
+#include "http_guest.h"
 
 #include <errno.h>
 #include <io/log.h>
@@ -135,6 +135,7 @@ static void handles_close(struct http_thread *thread)
 static void on_wake(uv_async_t *wake)
 {
     struct http_thread *thread = wake->data;
+    if (!thread->stopping) http_guests_pump(thread);
     if (thread->stopping || !atomic_load(&thread->http->stop)) return;
     thread->stopping = true;
     thread->stop_deadline_ms = uv_now(&thread->loop) + atomic_load(&thread->http->stop_grace_ms);
@@ -156,6 +157,13 @@ static bool loop_open(struct http_thread *thread)
         opened = false;
     return opened && uv_listen((uv_stream_t *)&thread->listener, 1024, on_connection) == 0 &&
            uv_timer_start(&thread->sweep, on_sweep, 200, 200) == 0;
+}
+
+// The feed's owner: a version came. Guests that are there see it when they are pumped; one that comes later when it begins.
+static void on_version(void *ctx)
+{
+    struct http_thread *thread = ctx;
+    if (atomic_load(&thread->guests.count)) (void)uv_async_send(&thread->wake);
 }
 
 static void *thread_run(void *argument)
@@ -181,6 +189,7 @@ static void thread_free(struct http_thread *thread)
         (void)uv_loop_close(&thread->loop);
         uv_sem_destroy(&thread->ready);
     }
+    http_guests_deinit(thread);
     if (thread->socket >= 0) (void)close(thread->socket);
 }
 
@@ -196,6 +205,10 @@ static enum tally_status thread_start(struct http_thread *thread)
     thread->loop.data = NULL;
     if (!loop_open(thread)) return TALLY_IO;
     thread->loop.data = thread;
+    struct tally_feed *feed = thread->http->options.feed;
+    enum tally_status status = http_guests_init(thread);
+    if (!status && feed) status = tally_feed_listen(feed, on_version, thread);
+    if (status) return status;
     if (uv_sem_init(&thread->ready, 0)) return TALLY_IO;
     if (pthread_create(&thread->thread, NULL, thread_run, thread)) return TALLY_NO_MEMORY;
     thread->started = true;
@@ -225,6 +238,10 @@ enum tally_status tally_http_start(const struct tally_http_options *options, con
     http->options.idle_timeout_ms = or_default(options->idle_timeout_ms, 60000);
     http->options.snapshots_max = or_default(options->snapshots_max, 8);
     http->options.snapshot_timeout_ms = or_default(options->snapshot_timeout_ms, 120000);
+    http->options.streams_max = or_default(options->streams_max, 1024);
+    http->options.stream_idle_ms = or_default(options->stream_idle_ms, 60000);
+    http->options.stream_parts_ms = or_default(options->stream_parts_ms, 120000);
+    http->options.stream_heartbeat_ms = or_default(options->stream_heartbeat_ms, 1000);
     http->threads = calloc(options->threads, sizeof *http->threads);
     enum tally_status status = http->threads ? TALLY_OK : TALLY_NO_MEMORY;
     if (http->threads) http->threads_count = options->threads;
@@ -255,6 +272,8 @@ void tally_http_stop(struct tally_http **http, unsigned grace_ms)
     struct tally_http *stopping = *http;
     if (!stopping) return;
     *http = NULL;
+    for (unsigned i = 0; stopping->options.feed && i < stopping->threads_count; i++)
+        tally_feed_leave(stopping->options.feed, &stopping->threads[i]);
     atomic_store(&stopping->stop_grace_ms, grace_ms);
     atomic_store(&stopping->stop, true);
     for (unsigned i = 0; i < stopping->threads_count; i++)

@@ -5,7 +5,7 @@
 // N threads, each with its own libuv loop, listening socket (SO_REUSEPORT shares the port between them) and reader of the source; a
 // connection lives on one thread. What it reads comes from a table of functions, so that the server's native mirror and the edge's
 // WASM mirror plug in alike. Requests are parsed by http_parser: libwebsockets' own HTTP server collapses "//" and ".." and refuses
-// %00 in a path, which are bytes of a key here. A WebSocket of /v1/stream can be handed to libwebsockets with its socket and what was read.
+// %00 in a path, which are bytes of a key here. The WebSockets of /v1/stream are framed by wslay on the same loops (http_guest.h).
 //
 // Limits: sizes as in limits.h, heads to 16 KiB; connections_max connections in all (further ones are closed at once). A request that
 // has not arrived within request_timeout_ms, and an answer of which nothing moved for write_timeout_ms, ends its connection; an idle
@@ -14,6 +14,7 @@
 #ifndef TALLYCAST_IO_HTTP_H
 #define TALLYCAST_IO_HTTP_H
 
+#include <io/feed.h>
 #include <io/reason.h>
 #include <tallycast/mirror.h>
 #include <tallycast/wire.h>
@@ -82,6 +83,14 @@ struct tally_http_options {
     unsigned idle_timeout_ms;     // 60000
     unsigned snapshots_max;       // 8: whole states on their way at once; more are answered with 503
     unsigned snapshot_timeout_ms; // 120000
+    // /v1/stream: nobody is let in when there is no feed. It must outlive the HTTP face.
+    struct tally_feed *feed;
+    unsigned streams_max;     // 1024, apart from connections_max: further ones are answered with 503
+    unsigned stream_idle_ms;  // 60000: a guest that takes nothing, or does not answer a ping, for so long is let go
+    unsigned stream_parts_ms; // 120000: ... and one that is not through a change in parts, which holds a pinned version
+    unsigned stream_heartbeat_ms; // 1000
+    const char *const *origins;   // beside those of this very host; "*": any. Borrowed for as long as it runs
+    size_t origins_count;
 };
 
 #define TALLY_HTTP_THREADS_MAX 32u

@@ -18,7 +18,7 @@ static const struct tally_http_options *options_of(const struct http_connection 
 }
 
 // What is not yet with the client: queued here and in the kernel, whose buffer alone may take longer than a deadline to drain.
-static size_t unsent_bytes(struct http_connection *connection)
+size_t http_connection_unsent(struct http_connection *connection)
 {
     int fd, kernel = 0;
     if (uv_fileno((uv_handle_t *)&connection->tcp, &fd) || ioctl(fd, SIOCOUTQ, &kernel)) kernel = 0;
@@ -28,7 +28,7 @@ static size_t unsent_bytes(struct http_connection *connection)
 static void deadline_set(struct http_connection *connection, unsigned after_ms)
 {
     connection->deadline_ms = uv_now(&connection->thread->loop) + after_ms;
-    if (connection->state == HTTP_STATE_ANSWERING) connection->unsent_seen = unsent_bytes(connection);
+    if (connection->state == HTTP_STATE_ANSWERING) connection->unsent_seen = http_connection_unsent(connection);
 }
 
 // ---------------------------------------------------------------------------------------------------- end of a connection
@@ -36,7 +36,8 @@ static void deadline_set(struct http_connection *connection, unsigned after_ms)
 static void on_closed(uv_handle_t *handle)
 {
     struct http_connection *connection = handle->data;
-    atomic_fetch_sub(&connection->thread->http->connections, 1);
+    if (!connection->guest) atomic_fetch_sub(&connection->thread->http->connections, 1);
+    http_guest_free(connection);
     tally_writer_free(&connection->body);
     tally_writer_free(&connection->answer);
     free(connection->stream.memory);
@@ -49,12 +50,11 @@ void http_connection_close(struct http_connection *connection)
     if (connection->state == HTTP_STATE_CLOSING) return;
     connection->state = HTTP_STATE_CLOSING;
     http_snapshot_end(connection); // lets go of the view now; its memory stays until writes are cancelled
+    http_guest_end(connection);    // likewise
     *connection->link = connection->next;
     if (connection->next) connection->next->link = connection->link;
     uv_close((uv_handle_t *)&connection->tcp, on_closed);
 }
-
-static void reading_set(struct http_connection *connection, bool reading);
 
 static void on_shutdown(uv_shutdown_t *request, int failed)
 {
@@ -63,8 +63,9 @@ static void on_shutdown(uv_shutdown_t *request, int failed)
 }
 
 // The answer is written, the connection ends. Closing at once would reset it when input is left unread, and a reset may overtake the answer.
-static void linger(struct http_connection *connection)
+void http_connection_linger(struct http_connection *connection)
 {
+    http_guest_end(connection);
     connection->state = HTTP_STATE_LINGERING;
     deadline_set(connection, LINGER_MS);
     connection->shutdown.data = connection;
@@ -72,7 +73,7 @@ static void linger(struct http_connection *connection)
         http_connection_close(connection);
         return;
     }
-    reading_set(connection, true);
+    http_connection_read(connection, true);
 }
 
 // ---------------------------------------------------------------------------------------------------- answering
@@ -105,11 +106,13 @@ static const char *status_text(unsigned status)
     switch (status) {
     case 200: return "OK";
     case 400: return "Bad Request";
+    case 403: return "Forbidden";
     case 404: return "Not Found";
     case 405: return "Method Not Allowed";
     case 408: return "Request Timeout";
     case 413: return "Content Too Large";
     case 414: return "URI Too Long";
+    case 426: return "Upgrade Required";
     case 431: return "Request Header Fields Too Large";
     default: return "Service Unavailable";
     }
@@ -131,10 +134,11 @@ static void answer_send(struct http_connection *connection)
     else
         (void)snprintf(length, sizeof length, "Content-Length: %zu\r\n", connection->answer.size);
     int size = snprintf(connection->answer_head, sizeof connection->answer_head,
-                        "HTTP/1.1 %u %s\r\nContent-Type: %s\r\n%sCache-Control: no-store\r\n%s%s%s%s\r\n",
+                        "HTTP/1.1 %u %s\r\nContent-Type: %s\r\n%sCache-Control: no-store\r\n%s%s%s%s%s\r\n",
                         connection->status, status_text(connection->status), connection->content_type, length,
                         connection->allow ? "Allow: " : "", connection->allow ? connection->allow : "",
-                        connection->allow ? "\r\n" : "", connection->keep_alive ? "" : "Connection: close\r\n");
+                        connection->allow ? "\r\n" : "", connection->more_head ? connection->more_head : "",
+                        connection->keep_alive ? "" : "Connection: close\r\n");
     assert(size > 0 && (size_t)size < sizeof connection->answer_head);
     atomic_fetch_add_explicit(&connection->thread->counters.answers[connection->status / 100], 1, memory_order_relaxed);
     if (connection->head) {
@@ -159,8 +163,9 @@ static void request_begin(struct http_connection *connection)
     writer_empty(&connection->answer);
     connection->url_size = 0;
     connection->refused = 0;
-    connection->expects_continue = connection->header_is_expect = connection->head = false;
-    connection->allow = NULL;
+    connection->headers = (struct http_headers){0};
+    connection->head = false;
+    connection->allow = connection->more_head = NULL;
     connection->state = HTTP_STATE_IDLE;
     deadline_set(connection, options_of(connection)->idle_timeout_ms);
 }
@@ -172,7 +177,7 @@ void http_connection_answered(struct http_connection *connection)
         return;
     }
     if (!connection->keep_alive || connection->thread->stopping) {
-        linger(connection);
+        http_connection_linger(connection);
         return;
     }
     request_begin(connection);
@@ -183,13 +188,13 @@ void http_connection_answered(struct http_connection *connection)
     connection->rest_size = 0;
     if (size) receive(connection, rest, size);
     free(rest);
-    if (connection->state <= HTTP_STATE_RECEIVING) reading_set(connection, true);
+    if (connection->state <= HTTP_STATE_RECEIVING) http_connection_read(connection, true);
 }
 
 // A request that is not taken to its end.
 static void refuse(struct http_connection *connection, unsigned status, const char *message)
 {
-    reading_set(connection, false);
+    http_connection_read(connection, false);
     connection->state = HTTP_STATE_ANSWERING;
     connection->keep_alive = false;
     http_error(connection, status, message);
@@ -210,18 +215,47 @@ static int on_url(http_parser *parser, const char *at, size_t size)
     return 0;
 }
 
+static const char *const header_names[HTTP_HEADERS] = {
+    [HTTP_HEADER_EXPECT] = "expect",         [HTTP_HEADER_HOST] = "host",
+    [HTTP_HEADER_ORIGIN] = "origin",         [HTTP_HEADER_UPGRADE] = "upgrade",
+    [HTTP_HEADER_KEY] = "sec-websocket-key", [HTTP_HEADER_VERSION] = "sec-websocket-version",
+};
+
+// Names and values come in pieces.
 static int on_header_field(http_parser *parser, const char *at, size_t size)
 {
-    struct http_connection *connection = parser->data;
-    connection->header_is_expect = size == 6 && strncasecmp(at, "expect", 6) == 0;
+    struct http_headers *headers = &((struct http_connection *)parser->data)->headers;
+    if (headers->in_value) headers->name_size = 0;
+    headers->in_value = false;
+    for (size_t i = 0; i < size; i++, headers->name_size++)
+        if (headers->name_size < sizeof headers->name) headers->name[headers->name_size] = at[i];
     return 0;
 }
 
 static int on_header_value(http_parser *parser, const char *at, size_t size)
 {
-    struct http_connection *connection = parser->data;
-    if (connection->header_is_expect && size == 12 && strncasecmp(at, "100-continue", 12) == 0)
-        connection->expects_continue = true;
+    struct http_headers *headers = &((struct http_connection *)parser->data)->headers;
+    if (!headers->in_value) {
+        headers->in_value = true;
+        for (headers->at = 0; headers->at < HTTP_HEADERS; headers->at++) {
+            const char *name = header_names[headers->at];
+            if (headers->name_size != strlen(name) || strncasecmp(headers->name, name, headers->name_size) != 0)
+                continue;
+            headers->values[headers->at].times++;
+            headers->values[headers->at].text[0] = '\0';
+            break;
+        }
+    }
+    if (headers->at == HTTP_HEADERS || headers->values[headers->at].too_long) return 0;
+    char *text = headers->values[headers->at].text;
+    size_t used = strlen(text);
+    if (memchr(at, '\0', size) || size > HTTP_HEADER_BYTES_MAX - used) {
+        headers->values[headers->at].too_long = true;
+        text[0] = '\0';
+        return 0;
+    }
+    memcpy(text + used, at, size);
+    text[used + size] = '\0';
     return 0;
 }
 
@@ -232,7 +266,7 @@ static int on_headers_complete(http_parser *parser)
         connection->refused = 413;
         return -1;
     }
-    if (connection->expects_continue) {
+    if (strcasecmp(connection->headers.values[HTTP_HEADER_EXPECT].text, "100-continue") == 0) {
         char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
         uv_buf_t buffer = uv_buf_init(line, sizeof line - 1);
         (void)uv_try_write((uv_stream_t *)&connection->tcp, &buffer, 1);
@@ -280,7 +314,7 @@ static const char *refusal_text(unsigned status)
 
 static void request_take(struct http_connection *connection, const uint8_t *rest, size_t size)
 {
-    reading_set(connection, false);
+    http_connection_read(connection, false);
     if (size) {
         connection->rest = malloc(size);
         if (!connection->rest) {
@@ -295,7 +329,15 @@ static void request_take(struct http_connection *connection, const uint8_t *rest
     connection->head = connection->parser.method == HTTP_HEAD;
     connection->keep_alive = http_should_keep_alive(&connection->parser) && !connection->parser.upgrade;
     http_route(connection);
-    answer_send(connection);
+    if (!connection->guest) {
+        answer_send(connection);
+        return;
+    }
+    uint8_t *early = connection->rest;
+    connection->rest = NULL;
+    connection->rest_size = 0;
+    http_guest_start(connection, early, size);
+    free(early);
 }
 
 static void receive(struct http_connection *connection, const uint8_t *data, size_t size)
@@ -320,7 +362,9 @@ static void on_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *out_buffe
 {
     struct http_connection *connection = handle->data;
     (void)suggested;
-    *out_buffer = uv_buf_init((char *)connection->thread->read_buffer, HTTP_READ_BYTES);
+    // A guest has little to say, and each of its pings is answered.
+    unsigned size = connection->state == HTTP_STATE_STREAMING ? HTTP_READ_STREAM_BYTES : HTTP_READ_BYTES;
+    *out_buffer = uv_buf_init((char *)connection->thread->read_buffer, size);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
@@ -328,11 +372,13 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
     struct http_connection *connection = stream->data;
     if (size < 0)
         http_connection_close(connection);
+    else if (size > 0 && connection->state == HTTP_STATE_STREAMING)
+        http_guest_receive(connection, (const uint8_t *)buffer->base, (size_t)size);
     else if (size > 0 && connection->state != HTTP_STATE_LINGERING)
         receive(connection, (const uint8_t *)buffer->base, (size_t)size);
 }
 
-static void reading_set(struct http_connection *connection, bool reading)
+void http_connection_read(struct http_connection *connection, bool reading)
 {
     if (connection->reading == reading) return;
     connection->reading = reading;
@@ -367,13 +413,13 @@ void http_connection_accept(struct http_thread *thread)
     http_parser_init(&connection->parser, HTTP_REQUEST);
     connection->parser.data = connection;
     request_begin(connection);
-    reading_set(connection, true);
+    http_connection_read(connection, true);
 }
 
 static void deadline_passed(struct http_connection *connection)
 {
     struct http_counters *counters = &connection->thread->counters;
-    if (connection->state == HTTP_STATE_ANSWERING && unsent_bytes(connection) != connection->unsent_seen) {
+    if (connection->state == HTTP_STATE_ANSWERING && http_connection_unsent(connection) != connection->unsent_seen) {
         deadline_set(connection, options_of(connection)->write_timeout_ms); // slow, but it moves
         return;
     }
@@ -390,6 +436,10 @@ void http_connection_sweep(struct http_thread *thread)
     uint64_t now_ms = uv_now(&thread->loop);
     for (struct http_connection *connection = thread->connections, *next; connection; connection = next) {
         next = connection->next;
+        if (connection->state == HTTP_STATE_STREAMING && !(thread->stopping && now_ms >= thread->stop_deadline_ms)) {
+            http_guest_sweep(connection, now_ms);
+            continue;
+        }
         bool stop = thread->stopping && (connection->state == HTTP_STATE_IDLE || now_ms >= thread->stop_deadline_ms);
         bool expired = connection->stream.active && now_ms >= connection->stream.deadline_ms;
         if (stop || expired)

@@ -6,25 +6,57 @@
 //                            │ refused                   │ whole state: chunk after chunk
 //                            └──────► ANSWERING ──► LINGERING (input is thrown away, so that the answer is not reset) ──► CLOSING
 //
+// An upgrade to a WebSocket that is granted makes it STREAMING: what happens then is in http_guest.h.
+//
 // While it answers it does not read: a client that sends on waits in its socket. Every state but CLOSING has a deadline.
 #ifndef TALLYCAST_IO_HTTP_INTERNAL_H
 #define TALLYCAST_IO_HTTP_INTERNAL_H
 
 #include <http_parser.h>
+#include <io/feed.h>
 #include <io/http.h>
 #include <io/json.h>
 #include <messages/messages.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <uv.h>
+#include <wslay/wslay.h>
 
-#define HTTP_HEAD_BYTES_MAX 16384u
-#define HTTP_READ_BYTES     65536u
-#define HTTP_KEEP_BYTES     65536u // a buffer larger than this is freed after its request
+#define HTTP_HEAD_BYTES_MAX    16384u
+#define HTTP_READ_BYTES        65536u
+#define HTTP_READ_STREAM_BYTES 2048u
+#define HTTP_KEEP_BYTES        65536u // a buffer larger than this is freed after its request
 
 struct http_counters {
     _Atomic uint64_t answers[6]; // by hundred of the status
     _Atomic uint64_t bytes_out, timeouts, connections_refused, snapshots, snapshots_broken;
+    _Atomic uint64_t streams, streams_refused;                                   // opened; answered with an error
+    _Atomic uint64_t streams_silent, streams_slow, streams_rude, streams_failed; // ended from here, by reason
+    _Atomic uint64_t stream_messages, stream_bytes, stream_parts, stream_merges, stream_wholes;
+};
+
+// The merge that is under way on a thread of the pool, one for each HTTP thread, and what the last one gave.
+struct guest_merge {
+    uv_work_t work;
+    bool busy;
+    uint64_t epoch, from, to;
+    struct tally_message **inputs; // while busy
+    uint32_t inputs_count;
+    struct tally_message *result; // from `from` to `to`; null: `status` says why
+    enum tally_status status;
+};
+
+// The guests of one HTTP thread: http_guest.h.
+struct http_guests {
+    struct http_guest *first, **end;
+    _Atomic unsigned count; // the feed looks at it from its thread: nobody is to be woken for nothing
+    struct guest_parts *parts;
+    unsigned views, splits;
+    uint64_t presses; // of the feed, as last seen
+    struct guest_merge merge;
+    wslay_frame_context_ptr framer; // writes the heads of messages
+    uint8_t *head;                  // where to
+    size_t head_size;
 };
 
 struct http_thread {
@@ -50,6 +82,7 @@ struct http_thread {
     struct tally_bytes keys[TALLY_QUERY_KEYS_MAX];
     int64_t values[TALLY_QUERY_KEYS_MAX];
     bool found[TALLY_QUERY_KEYS_MAX];
+    struct http_guests guests;
 };
 
 struct tally_http {
@@ -58,7 +91,7 @@ struct tally_http {
     char url[320];
     unsigned threads_count;
     struct http_thread *threads;
-    _Atomic unsigned connections, snapshots;
+    _Atomic unsigned connections, snapshots, streams; // connections: those that are no streams
     _Atomic bool stop;
     _Atomic unsigned stop_grace_ms;
 };
@@ -67,6 +100,7 @@ enum http_state {
     HTTP_STATE_IDLE,
     HTTP_STATE_RECEIVING,
     HTTP_STATE_ANSWERING,
+    HTTP_STATE_STREAMING,
     HTTP_STATE_LINGERING,
     HTTP_STATE_CLOSING
 };
@@ -81,6 +115,30 @@ struct http_stream {
     uint8_t *memory; // size line, u32 of the entry, chunk, end of line
 };
 
+// Headers that are looked at, each by its place here.
+enum http_header {
+    HTTP_HEADER_EXPECT,
+    HTTP_HEADER_HOST,
+    HTTP_HEADER_ORIGIN,
+    HTTP_HEADER_UPGRADE,
+    HTTP_HEADER_KEY,     // Sec-WebSocket-...
+    HTTP_HEADER_VERSION, // Sec-WebSocket-...
+    HTTP_HEADERS,
+};
+#define HTTP_HEADER_BYTES_MAX 255u // longer values are as if they were empty
+
+struct http_headers {
+    char name[32]; // of the header that is being received
+    size_t name_size;
+    bool in_value;
+    enum http_header at; // HTTP_HEADERS: none of these
+    struct {
+        char text[HTTP_HEADER_BYTES_MAX + 1];
+        unsigned times; // the header came
+        bool too_long;
+    } values[HTTP_HEADERS];
+};
+
 struct http_connection {
     struct http_thread *thread;
     struct http_connection *next, **link;
@@ -89,7 +147,8 @@ struct http_connection {
     uv_shutdown_t shutdown;
     http_parser parser;
     enum http_state state;
-    bool reading, keep_alive, head, expects_continue, header_is_expect;
+    bool reading, keep_alive, head;
+    struct http_headers headers;
     uint64_t deadline_ms;
     size_t unsent_seen; // bytes not yet taken by the client when the deadline was set
     unsigned refused;   // status of a request that is not taken to its end; 0: none
@@ -97,12 +156,13 @@ struct http_connection {
     size_t rest_size;
     char url[TALLY_HTTP_URL_BYTES_MAX + 1];
     size_t url_size;
-    struct tally_writer body; // of the request
-    unsigned status;          // of the answer
-    const char *content_type, *allow;
-    struct tally_writer answer; // body of the answer
+    struct tally_writer body;                     // of the request
+    unsigned status;                              // of the answer
+    const char *content_type, *allow, *more_head; // more_head: whole lines
+    struct tally_writer answer;                   // body of the answer
     char answer_head[512];
     struct http_stream stream;
+    struct http_guest *guest; // null: no stream
 };
 
 // Thread of all below: the connection's.
@@ -113,6 +173,9 @@ void http_connection_close(struct http_connection *connection);
 void http_connection_sweep(struct http_thread *thread);
 void http_connection_send(struct http_connection *connection, const uv_buf_t *buffers, unsigned count);
 void http_connection_answered(struct http_connection *connection);
+void http_connection_linger(struct http_connection *connection);
+void http_connection_read(struct http_connection *connection, bool reading);
+size_t http_connection_unsent(struct http_connection *connection);
 
 // http_route.c: looks at the request and fills status and answer, or starts a stream.
 void http_route(struct http_connection *connection);
@@ -125,6 +188,22 @@ void http_get_key(struct http_connection *connection, struct tally_bytes path); 
 void http_post_get(struct http_connection *connection);
 void http_get_metrics(struct http_connection *connection);
 void http_get_readyz(struct http_connection *connection);
+
+bool http_percent_decode(struct tally_bytes text, uint8_t *out, size_t *out_size); // false: a bad escape
+
+// http_upgrade.c: refuses, or makes connection->guest.
+void http_get_stream(struct http_connection *connection);
+
+// http_guest.c
+enum tally_status http_guest_create(struct http_connection *connection, uint64_t epoch, uint64_t version,
+                                    const char *answer);
+void http_guest_start(struct http_connection *connection, const uint8_t *rest,
+                      size_t size); // `rest`: came behind the request
+void http_guest_receive(struct http_connection *connection, const uint8_t *data, size_t size);
+void http_guest_sweep(struct http_connection *connection, uint64_t now_ms);
+void http_guest_end(
+    struct http_connection *connection); // lets go of everything that is shared; nothing without a guest
+void http_guest_free(struct http_connection *connection);
 
 // http_snapshot.c
 void http_get_snapshot(struct http_connection *connection);

@@ -39,6 +39,35 @@ static void http_metrics(struct tally_http *http, struct tally_writer *out)
                      atomic_load(&http->snapshots));
 }
 
+static void stream_metrics(struct tally_http *http, struct tally_writer *out)
+{
+    const enum tally_metric_type counter = TALLY_METRIC_COUNTER;
+    uint32_t changes = 0;
+    uint64_t bytes = 0;
+    if (!http->options.feed) return;
+    tally_feed_kept(http->options.feed, &changes, &bytes);
+    tally_metric_one(out, "tally_stream_guests", TALLY_METRIC_GAUGE, "Open streams.", atomic_load(&http->streams));
+    tally_metric_one(out, "tally_stream_opened_total", counter, "Streams begun.", SUM(http, streams));
+    tally_metric_one(out, "tally_stream_refused_total", counter, "Streams answered with an error.",
+                     SUM(http, streams_refused));
+    tally_metric_head(out, "tally_stream_ended_total", counter, "Streams ended from here, by reason.");
+    tally_metric_sample(out, "tally_stream_ended_total", "reason", "silent", SUM(http, streams_silent));
+    tally_metric_sample(out, "tally_stream_ended_total", "reason", "slow", SUM(http, streams_slow));
+    tally_metric_sample(out, "tally_stream_ended_total", "reason", "rude", SUM(http, streams_rude));
+    tally_metric_sample(out, "tally_stream_ended_total", "reason", "failed", SUM(http, streams_failed));
+    tally_metric_one(out, "tally_stream_messages_total", counter, "Messages sent: frames, parts, heartbeats.",
+                     SUM(http, stream_messages));
+    tally_metric_one(out, "tally_stream_sent_bytes_total", counter, "Bytes sent, framing included.",
+                     SUM(http, stream_bytes));
+    tally_metric_one(out, "tally_stream_whole_states_total", counter, "Whole states begun.", SUM(http, stream_wholes));
+    tally_metric_one(out, "tally_stream_parts_total", counter, "Parts of whole states and of large changes sent.",
+                     SUM(http, stream_parts));
+    tally_metric_one(out, "tally_stream_merges_total", counter, "Times that changes were merged for who was behind.",
+                     SUM(http, stream_merges));
+    tally_metric_one(out, "tally_stream_recent_changes", TALLY_METRIC_GAUGE, "Changes kept for guests.", changes);
+    tally_metric_one(out, "tally_stream_recent_bytes", TALLY_METRIC_GAUGE, "Their bytes.", bytes);
+}
+
 void http_get_metrics(struct http_connection *connection)
 {
     struct tally_http *http = connection->thread->http;
@@ -46,6 +75,7 @@ void http_get_metrics(struct http_connection *connection)
     connection->content_type = "text/plain; version=0.0.4";
     http->source.metrics(http->source.ctx, &connection->answer);
     http_metrics(http, &connection->answer);
+    stream_metrics(http, &connection->answer);
     tally_metrics_process(&connection->answer);
 }
 

@@ -150,7 +150,7 @@ static int hex_digit(char c)
 }
 
 // Into `out`, which holds as much as `text`. False for a % without two digits.
-static bool percent_decode(struct tally_bytes text, uint8_t *out, size_t *out_size)
+bool http_percent_decode(struct tally_bytes text, uint8_t *out, size_t *out_size)
 {
     size_t size = 0;
     for (size_t i = 0; i < text.size; i++) {
@@ -176,8 +176,9 @@ static const char *key_path_parse(struct http_thread *thread, struct tally_bytes
     size_t table_size, key_size;
     if (!slash) return "expected /v1/get/{table}/{key}";
     size_t table_end = (size_t)(slash - path.data);
-    if (!percent_decode(tally_bytes(path.data, table_end), thread->decoded, &table_size) ||
-        !percent_decode(tally_bytes(slash + 1, path.size - table_end - 1), thread->decoded + table_size, &key_size))
+    if (!http_percent_decode(tally_bytes(path.data, table_end), thread->decoded, &table_size) ||
+        !http_percent_decode(tally_bytes(slash + 1, path.size - table_end - 1), thread->decoded + table_size,
+                             &key_size))
         return "a % in the path is not followed by two hexadecimal digits";
     *out_table = tally_bytes(thread->decoded, table_size);
     *out_key = tally_bytes(thread->decoded + table_size, key_size);

@@ -19,6 +19,7 @@ static const struct route {
     {"/v1/tables", http_get_tables, NULL, "GET, HEAD"},
     {"/v1/get", NULL, http_post_get, "POST"},
     {"/v1/snapshot", http_get_snapshot, NULL, "GET, HEAD"},
+    {"/v1/stream", http_get_stream, NULL, "GET"},
     {"/metrics", http_get_metrics, NULL, "GET, HEAD"},
     {"/healthz", healthz, NULL, "GET, HEAD"},
     {"/readyz", http_get_readyz, NULL, "GET, HEAD"},

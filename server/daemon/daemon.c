@@ -32,6 +32,7 @@ static void on_publish(void *ctx, struct tally_bytes message)
 {
     struct daemon *daemon = ctx;
     if (daemon->pub.opened) tally_pub_send(&daemon->pub, message);
+    if (daemon->feed) http_published(daemon, message);
 }
 
 // Tokens of the two REP sockets are told apart by this bit.
@@ -48,7 +49,8 @@ static void on_event(void *ctx, const struct tally_server_event *event)
     static const enum tally_log_level levels[] = {TALLY_LOG_DEBUG, TALLY_LOG_INFO, TALLY_LOG_WARN, TALLY_LOG_ERROR};
     struct tally_log_field fields[6];
     size_t count = 0;
-    (void)ctx;
+    struct daemon *daemon = ctx;
+    if (event->kind == TALLY_SERVER_EVENT_MIRROR_STALLED && daemon->feed) tally_feed_press(daemon->feed);
     if (event->epoch) fields[count++] = tally_log_hex("epoch", event->epoch);
     fields[count++] = tally_log_u64("version", event->version);
     if (event->count) fields[count++] = tally_log_u64("count", event->count);
@@ -269,6 +271,7 @@ static void serve(struct daemon *daemon)
         tally_http_stop(&daemon->http, (unsigned)left_ms); // its readers must be gone before the core is
     }
     tally_reads_native_destroy(&daemon->reads);
+    tally_feed_destroy(&daemon->feed);
 }
 
 enum exit_code daemon_run(const struct options *options)

@@ -54,7 +54,8 @@ struct daemon {
     // HTTP.
     struct tally_reads_native *reads;
     struct tally_http *http;
-    pthread_mutex_t mutex; // of the two below: written by the loop's thread, read by any
+    struct tally_feed *feed; // to the guests of /v1/stream
+    pthread_mutex_t mutex;   // of the two below: written by the loop's thread, read by any
     struct tally_server_stats stats;
     uint64_t ticks;
     _Atomic bool ready;
@@ -70,6 +71,8 @@ void storage_close(struct daemon *daemon);
 // http_source.c
 bool http_open(struct daemon *daemon);
 void http_figures_update(struct daemon *daemon); // the loop's thread
+// The loop's thread: tells the guests of /v1/stream of a message that was published.
+void http_published(struct daemon *daemon, struct tally_bytes message);
 
 // Logs event=cannot_start (or "failed") and sets the exit code.
 bool daemon_refuse(struct daemon *daemon, enum exit_code code, enum tally_status status, const char *reason);

@@ -13,6 +13,7 @@ void http_figures_update(struct daemon *daemon)
     pthread_mutex_lock(&daemon->mutex);
     daemon->stats = stats;
     pthread_mutex_unlock(&daemon->mutex);
+    if (daemon->feed) tally_feed_fresh(daemon->feed, stats.epoch, stats.version, daemon_now_ms());
 }
 
 static void figures_copy(struct daemon *daemon, struct tally_server_stats *out_stats, uint64_t *out_ticks)
@@ -22,6 +23,40 @@ static void figures_copy(struct daemon *daemon, struct tally_server_stats *out_s
     *out_ticks = daemon->ticks;
     pthread_mutex_unlock(&daemon->mutex);
 }
+
+// ---------------------------------------------------------------------------------------------------- streams
+
+static struct tally_view_info info_of(const struct tally_server_stats *stats)
+{
+    return (struct tally_view_info){.epoch = stats->epoch,
+                                    .version = stats->version,
+                                    .cut_ms = stats->cut_ms,
+                                    .fresh_ms = stats->cut_ms,
+                                    .digest = stats->digest,
+                                    .rows = stats->rows,
+                                    .tables = stats->tables};
+}
+
+// The first version and one of a new epoch have no delta; of a large state there is only the heartbeat.
+void http_published(struct daemon *daemon, struct tally_bytes message)
+{
+    struct tally_bytes dataset, sealed;
+    enum tally_published_what what;
+    struct tally_server_stats stats;
+    struct tally_view_info held;
+    if (tally_published_open(message, &dataset, &what, &sealed)) return;
+    tally_server_stats(daemon->server, &stats);
+    struct tally_view_info now = info_of(&stats);
+    tally_feed_held(daemon->feed, &held);
+    if (held.epoch == now.epoch && held.version == now.version) return;
+    bool follows = held.epoch == now.epoch && held.version && now.version == held.version + 1;
+    if (what == TALLY_PUBLISHED_FRAME && follows)
+        tally_feed_frame(daemon->feed, &now, sealed);
+    else
+        tally_feed_restart(daemon->feed, &now);
+}
+
+// ---------------------------------------------------------------------------------------------------- reads
 
 static void state(void *ctx, struct tally_http_state *out_state)
 {
@@ -146,10 +181,22 @@ bool http_open(struct daemon *daemon)
 {
     struct tally_http_source source;
     struct tally_reason reason;
+    const struct tally_feed_options feed = {.dataset =
+                                                tally_bytes(daemon->options->dataset, strlen(daemon->options->dataset)),
+                                            .bytes_max = daemon->options->stream_bytes};
+    enum tally_status status = tally_feed_create(&feed, &daemon->feed);
+    if (status) return daemon_refuse(daemon, EXIT_REFUSED, status, "no memory for streams");
     const struct tally_http_options options = {.listen = daemon->options->http,
-                                               .threads = (unsigned)daemon->options->http_threads};
-    enum tally_status status =
-        tally_reads_native_create(tally_server_mirror(daemon->server), daemon, &daemon->reads, &source);
+                                               .threads = (unsigned)daemon->options->http_threads,
+                                               .feed = daemon->feed,
+                                               .streams_max = (unsigned)daemon->options->streams_max,
+                                               .stream_idle_ms = (unsigned)daemon->options->stream_idle_ms,
+                                               .stream_parts_ms = (unsigned)daemon->options->stream_parts_ms,
+                                               .origins = daemon->options->stream_origins.items,
+                                               .origins_count = daemon->options->stream_origins.count};
+    const struct tally_view_info recovered = info_of(&daemon->stats);
+    tally_feed_restart(daemon->feed, &recovered);
+    status = tally_reads_native_create(tally_server_mirror(daemon->server), daemon, &daemon->reads, &source);
     if (status) return daemon_refuse(daemon, EXIT_CANNOT_REACH, status, "--http");
     source.state = state;
     source.ready = ready;

@@ -14,6 +14,8 @@ struct options {
     struct tally_strings table;
     unsigned tables, durable; // places in "open|closed", "sync|none"
     uint64_t retention_versions, retention_bytes, snapshot_every, heartbeat_ms;
+    uint64_t streams_max, stream_idle_ms, stream_parts_ms, stream_bytes;
+    struct tally_strings stream_origins;
     struct tally_tls tls;
     unsigned log_level, log_format;
     uint64_t grace_ms, memory_max;

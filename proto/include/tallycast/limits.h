@@ -22,6 +22,11 @@
 #define TALLY_CONTROL_BYTES_MAX (64u << 10) // Request without Batch, Heartbeat
 #define TALLY_ANSWER_BYTES_MAX  (TALLY_FRAME_BYTES_MAX + 4096u)
 #define TALLY_BATCH_ENTRIES_MAX (1u << 17) // entries in one batch
+// A message of /v1/stream, with its kind. A chunk of a whole state is at least 100 bytes below its own limit.
+#define TALLY_STREAM_MESSAGE_BYTES_MAX (1u << 20)
+
+// Streams of one process.
+#define TALLY_STREAMS_MAX 65536u
 
 // Reads.
 #define TALLY_QUERY_KEYS_MAX      4096u      // keys in one Query or one POST /v1/get
