@@ -3,6 +3,7 @@
 // tallycast-edge. Exit codes: 0 done, 2 wrong use or settings, 3 an address cannot be bound, 4 refused (data directory, memory, module).
 #include "edge.h"
 
+#include <io/files.h>
 #include <io/log.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@ int main(int argc, char **argv)
         return code;
     }
     tally_log_configure((enum tally_log_level)options.log_level, (enum tally_log_format)options.log_format);
+    (void)tally_files_raise();
     int code = edge_run(&options);
     (void)fflush(NULL);
     // Not by exit: NNG's threads still run, and what they look at must not be taken apart under them.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon.h"
 
+#include <io/files.h>
 #include <io/log.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@ int main(int argc, char **argv)
     }
     if (outcome == TALLY_SETTINGS_RUN) {
         tally_log_configure((enum tally_log_level)options.log_level, (enum tally_log_format)options.log_format);
+        (void)tally_files_raise();
         code = (int)daemon_run(&options);
         (void)fflush(NULL);
         // Not by exit: NNG's threads still run, and what they look at must not be taken apart under them.

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Peers that come and go, and peers that speak nothing sensible: thousands of connections, and the server stays whole."""
 
+import contextlib
 import os
+import resource
 import socket
 import struct
 
@@ -53,6 +55,19 @@ class Peers(harness.Case):
                            lambda: f"{self.descriptors(server)} descriptors, {before} before")
         self.assertEqual(edge.stop(), 0)
         self.assertEqual(server.stop(), 0)
+
+    def test_more_subscribers_than_a_login_may_open_files(self):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+        server = self.server().start()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with contextlib.ExitStack() as peers:
+            for _ in range(150):
+                peer = peers.enter_context(socket.create_connection(address(server.settings["publish"]), timeout=10))
+                peer.sendall(SUB)
+            harness.wait_until(lambda: harness.metric(server.at, "tally_server_subscribers") == 150,
+                               lambda: f'{harness.metric(server.at, "tally_server_subscribers")} subscribers')
 
 
 if __name__ == "__main__":
