@@ -17,7 +17,6 @@ from pathlib import Path
 import contest
 
 _libc = ctypes.CDLL(None)
-_TICKS = os.sysconf("SC_CLK_TCK")
 _ports = set()
 
 
@@ -37,6 +36,9 @@ def free_port():
         _ports.add(port)
         return port
     raise RuntimeError("no free port")
+
+
+now = time.monotonic
 
 
 def wait_until(condition, what, timeout=60.0, interval=0.01):
@@ -81,8 +83,12 @@ class Process:
         return wait_until(found, f"{pattern} of {self.name}: {self.log()[-2000:]}", timeout)
 
     def cpu_seconds(self):
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        """Of all threads that it has, in user and kernel."""
+        spent = 0
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                spent += int((task / "schedstat").read_text().split()[0])
+        return spent / 1e9
 
     def memory(self, field="RssAnon"):
         """Bytes, of /proc/PID/status."""
