@@ -38,7 +38,7 @@ list(TRANSFORM tally_wasm_exports PREPEND --export=)
 function(tally_wasm_module name stacks)
   cmake_parse_arguments(MODULE "" "" "COMPILE;LINK" ${ARGN})
   set(objects)
-  foreach(source ${TALLY_CLIENT_SOURCES} ${TALLY_PROTO_SOURCES} ${tally_wasm_dir}/module.c
+  foreach(source ${TALLY_CLIENT_SOURCES} ${TALLY_PROTO_SOURCES} ${tally_wasm_dir}/module.c ${tally_wasm_dir}/tally_module.c
                  ${tally_wasm_dir}/${stacks} ${tally_wasm_dir}/libc/string.c)
     get_filename_component(base ${source} NAME_WE)
     set(object ${tally_wasm_out}/${name}.objects/${base}.o)
