@@ -19,8 +19,8 @@ assert.deepEqual(exportsOf(own), [...functions, 'memory:memory'].sort())
 assert.deepEqual(WebAssembly.Module.imports(shared), [{ module: 'env', name: 'memory', kind: 'memory' }])
 assert.deepEqual(exportsOf(shared), functions.sort())
 
-// The same list in the documented header.
-const header = fs.readFileSync(path.join(source, 'client-wasm/wasm/module.h'), 'utf8')
+// The same list in the documented headers.
+const header = ['module.h', 'tally_module.h'].map((name) => fs.readFileSync(path.join(source, 'client-wasm/wasm', name), 'utf8')).join()
 assert.deepEqual([...header.matchAll(/^(?:u?int32_t|void) (tallycast_\w+)\(/gm)].map((match) => match[1]).sort(), listed)
 
 // A stack of its own, asked for without any stack: a single push would trap.
