@@ -59,7 +59,8 @@ static enum tally_status add_ids(struct work *work, const struct tally_table_rea
     for (uint32_t first = 0, end; first < count; first = end) {
         uint32_t page = rows[first].id >> ID_PAGE_BITS;
         for (end = first + 1; end < count && rows[end].id >> ID_PAGE_BITS == page;) end++;
-        uint32_t ahead = end == count ? key_bytes_ahead(*change, rows[first].id) : 0;
+        bool last = end == count && (rows[end - 1].id + 1) % ID_PAGE_IDS != 0; // of those that were gathered
+        uint32_t ahead = last ? key_bytes_ahead(*change, rows[first].id) : 0;
         enum tally_status status = mirror_ids_add(work, rows + first, end - first, ahead);
         if (status) return status;
     }

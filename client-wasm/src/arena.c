@@ -138,7 +138,10 @@ uint32_t mirror_arena_alloc(struct tally_mirror *mirror, struct tally_memory *me
     uint32_t block = pop(mirror, class);
     if (!block) block = bump(mirror, memory, class_lines(class));
     if (!block) block = cut_up(mirror, class);
-    if (block) mirror->arena.used_lines += class_lines(class);
+    if (!block) return 0;
+    struct arena *arena = &mirror->arena;
+    arena->used_lines += class_lines(class);
+    if (arena->used_lines > arena->used_lines_max) arena->used_lines_max = arena->used_lines;
     return block;
 }
 

@@ -138,9 +138,9 @@ static_assert(sizeof(struct slot) == LINE_BYTES, "slot");
 #define ARENA_CLASSES 124u
 
 struct arena {
-    uint32_t bump, end; // lines: the first never used, the first that is not usable
-    uint64_t used_lines;
-    uint32_t free[ARENA_CLASSES]; // the first trunk of each class
+    uint32_t bump, end;                  // lines: the first never used, the first that is not usable
+    uint64_t used_lines, used_lines_max; // now; the most there were
+    uint32_t free[ARENA_CLASSES];        // the first trunk of each class
 };
 
 // The first line of a free block that names others of its class, so that most are freed and taken without touching their memory.

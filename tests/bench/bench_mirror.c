@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The mirror in memory: reads beside the physical limit and other maps, applies of uniformly random changes, memory a key.
+// The mirror in memory: reads beside the physical limit and other maps, memory a key; and what bench_apply.c adds.
 #include "bench.h"
+#include "bench_apply.h"
 #include "peer.h"
 #include "world.h"
 
@@ -136,58 +137,6 @@ static void bench_reads(struct world *world, const struct bench_options *options
     print_reads(&reads, size, world->keys_count >= 10000000, world->keys_count <= 10000);
 }
 
-// ---------------------------------------------------------------------------------------------------- applies
-
-static const char *apply_target(uint32_t keys, uint32_t changes)
-{
-    if (keys < 10000000) return "";
-    return changes == 1000000 ? "<= 60" : changes == 100000 ? "<= 250" : "";
-}
-
-// The physical limit of a change that is alone in its page: a KiB from a random place of the mirror's memory to the next place of
-// another array.
-static void copy_pages(struct bench_figures *figures, struct world *world)
-{
-    enum { PAGES = 20000, PAGES_ROUND = 16 * PAGES };
-    static uint8_t *to;
-    static size_t next; // round an array that no cache holds
-    const uint8_t *from = world->memory.base;
-    size_t pages = world->memory.size / 1024;
-    if (!to) memset(to = bench_huge((size_t)PAGES_ROUND * 1024), 1, (size_t)PAGES_ROUND * 1024);
-    double start = bench_now_ns();
-    for (size_t i = 0; i < PAGES; i++, next = (next + 1) % PAGES_ROUND)
-        memcpy(to + next * 1024, from + bench_below(&world->random, pages) * 1024, 1024);
-    bench_add(figures, (bench_now_ns() - start) / PAGES);
-}
-
-// Fewer are over too soon to be compared with it, and it leaves nothing in the caches for the next.
-#define LIMIT_CHANGES_MIN 10000u
-
-static void bench_apply(struct world *world, const struct bench_options *options, const char *size, uint32_t changes)
-{
-    struct bench_figures time = {0}, copied = {0}, copy = {0};
-    char subject[96];
-    unsigned rounds = options->rounds * (changes < 10000 ? 3 : 1);
-    for (unsigned round = 0; round < rounds + 1; round++) {
-        struct test_frame frame;
-        struct tally_bytes bytes = world_cut(world, changes, &frame);
-        double start = bench_now_ns();
-        world_apply(world, bytes, TALLY_OK);
-        double end = bench_now_ns();
-        test_frame_free(&frame);
-        if (round == 0) continue; // grows the memory, which happens once
-        bench_add(&time, (end - start) / changes);
-        bench_add(&copied, (double)world->mirror->transaction.made.bytes / changes);
-        if (changes >= LIMIT_CHANGES_MIN) copy_pages(&copy, world);
-    }
-    snprintf(subject, sizeof subject, "apply %u of %s keys", changes, size);
-    bench_print("mirror", subject, &time, "ns/change", NULL, NULL, apply_target(world->keys_count, changes));
-    if (changes >= LIMIT_CHANGES_MIN)
-        bench_print("mirror", subject, &time, "ns/change", "one random KiB copied", &copy, "");
-    snprintf(subject, sizeof subject, "apply %u of %s keys: copied", changes, size);
-    bench_print("mirror", subject, &copied, "bytes/change", NULL, NULL, "");
-}
-
 // ---------------------------------------------------------------------------------------------------- memory
 
 // The bytes of keys' blocks, which hold the keys themselves and their ends.
@@ -216,6 +165,16 @@ static void bench_memory(const struct world *world, const char *size, const char
     bench_print_value("mirror", subject, apart / keys, "bytes/key", "");
 }
 
+static void bench_load(const struct world *world, const char *size)
+{
+    char subject[96];
+    const char *target = world->keys_count >= 10000000 ? "<= 120" : "";
+    snprintf(subject, sizeof subject, "load a whole state of %s keys", size);
+    bench_print_value("mirror", subject, world->load_ns / world->keys_count, "ns/key", target);
+    snprintf(subject, sizeof subject, "load a whole state of %s keys: frames", size);
+    bench_print_value("mirror", subject, (double)world->load_bytes * 1e3 / world->load_ns, "MB/s", "");
+}
+
 static void bench_size(const struct bench_options *options, uint32_t keys, const char *size)
 {
     static struct world world;
@@ -223,11 +182,10 @@ static void bench_size(const struct bench_options *options, uint32_t keys, const
     double start = bench_now_ns();
     world_init(&world, keys, options->seed);
     fprintf(stderr, "%s keys loaded after %.1f s\n", size, (bench_now_ns() - start) / 1e9);
+    bench_load(&world, size);
     bench_memory(&world, size, "");
     if (bench_wants(options, "reads")) bench_reads(&world, options, size);
-    for (uint32_t changes = 10; changes <= keys / 10 && changes <= 1000000 && bench_wants(options, "apply");
-         changes *= 10)
-        bench_apply(&world, options, size, changes);
+    if (bench_wants(options, "apply")) bench_applies(&world, options, size);
     bench_memory(&world, size, " after applies");
     world_deinit(&world);
 }

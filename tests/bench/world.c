@@ -65,7 +65,11 @@ static void load(struct world *world)
         for (; id < end; id++) tally_frame_added(&frame.writer, id, world_key(world, id), world->values[id]);
         tally_frame_table_end(&frame.writer);
         finish(&frame);
-        world_apply(world, test_frame_bytes(&frame), head.more ? TALLY_MORE : TALLY_OK);
+        struct tally_bytes bytes = test_frame_bytes(&frame);
+        double start = bench_now_ns();
+        world_apply(world, bytes, head.more ? TALLY_MORE : TALLY_OK);
+        world->load_ns += bench_now_ns() - start;
+        world->load_bytes += bytes.size;
         test_frame_free(&frame);
     }
 }
@@ -134,33 +138,40 @@ static uint8_t *draw(struct world *world, uint32_t count)
     return drawn;
 }
 
+struct tally_bytes world_cut_rows(struct world *world, const uint32_t *ids, const int64_t *differences, uint32_t count,
+                                  struct test_frame *frame)
+{
+    uint64_t table = tally_digest_table(world->seed, test_text("t"));
+    for (uint32_t i = 0; i < count; i++) {
+        tally_digest_subtract(&world->digest, row_digest(world, table, ids[i]));
+        world->values[ids[i]] += differences[i];
+        tally_digest_add(&world->digest, row_digest(world, table, ids[i]));
+    }
+    world->version++;
+    struct tally_frame_header head = header(world, world->version - 1);
+    test_frame_init(frame);
+    tally_frame_begin(&frame->writer, &head);
+    tally_frame_table_begin(&frame->writer, 0, tally_bytes(NULL, 0), TALLY_KIND_UNSPECIFIED);
+    for (uint32_t i = 0; i < count; i++) tally_frame_changed(&frame->writer, ids[i], differences[i]);
+    tally_frame_table_end(&frame->writer);
+    finish(frame);
+    return test_frame_bytes(frame);
+}
+
 struct tally_bytes world_cut(struct world *world, uint32_t count, struct test_frame *frame)
 {
     uint8_t *drawn = draw(world, count);
-    uint64_t table = tally_digest_table(world->seed, test_text("t"));
     int64_t *differences = malloc(count * sizeof *differences);
     uint32_t *ids = malloc(count * sizeof *ids), changed = 0;
     if (!differences || !ids) exit(1);
     for (uint32_t id = 0; id < world->keys_count; id++) {
         if (!(drawn[id / 8] >> (id % 8) & 1)) continue;
-        int64_t difference = (int64_t)(1 + bench_below(&world->random, 50));
-        tally_digest_subtract(&world->digest, row_digest(world, table, id));
-        world->values[id] += difference;
-        tally_digest_add(&world->digest, row_digest(world, table, id));
         ids[changed] = id;
-        differences[changed++] = difference;
+        differences[changed++] = (int64_t)(1 + bench_below(&world->random, 50));
     }
-    struct tally_frame_header head;
-    world->version++;
-    head = header(world, world->version - 1);
-    test_frame_init(frame);
-    tally_frame_begin(&frame->writer, &head);
-    tally_frame_table_begin(&frame->writer, 0, tally_bytes(NULL, 0), TALLY_KIND_UNSPECIFIED);
-    for (uint32_t i = 0; i < changed; i++) tally_frame_changed(&frame->writer, ids[i], differences[i]);
-    tally_frame_table_end(&frame->writer);
-    finish(frame);
+    struct tally_bytes bytes = world_cut_rows(world, ids, differences, changed, frame);
     free(drawn);
     free(ids);
     free(differences);
-    return test_frame_bytes(frame);
+    return bytes;
 }

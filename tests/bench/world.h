@@ -21,6 +21,8 @@ struct world {
     struct tally_memory memory;
     struct tally_mirror *mirror;
     struct tally_reader reader;
+    double load_ns; // that the applies of the first version took
+    size_t load_bytes;
 };
 
 // Key i has the value i + 1, and the mirror holds version 1: a whole state, applied chunk by chunk. Ends the process when it cannot.
@@ -38,6 +40,10 @@ void world_draw(struct world *world, struct draws *draws);
 
 // A frame to the next version that changes `count` rows drawn uniformly, each by 1 to 50. Valid until test_frame_free.
 struct tally_bytes world_cut(struct world *world, uint32_t count, struct test_frame *frame);
+
+// The same of rows that the caller chose, by ascending ids.
+struct tally_bytes world_cut_rows(struct world *world, const uint32_t *ids, const int64_t *differences, uint32_t count,
+                                  struct test_frame *frame);
 
 void world_apply(struct world *world, struct tally_bytes frame, enum tally_status expected);
 
