@@ -50,7 +50,7 @@ static uint64_t get_many(void *map, const uint64_t *draws, size_t count)
 
 enum { OURS, LINE, TABLE, RWLOCK, CK, URCU };
 
-static const struct peer peer_ours = {"mirror", NULL, dependent, independent, NULL};
+static const struct peer peer_ours = {"mirror", NULL, dependent, independent, NULL, NULL, NULL, NULL, NULL};
 
 static const struct peer *const peers[PEERS_MAX] = {
     [OURS] = &peer_ours, [LINE] = &peer_line, [TABLE] = &peer_table, [RWLOCK] = &peer_rwlock,

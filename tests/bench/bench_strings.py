@@ -72,9 +72,8 @@ def main():
     go = None if options.smoke else go_maps()
     # Memory from malloc in huge pages too.
     environment = os.environ | {"TALLY_BENCH_NAMES": str(contest.names_file()), "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-    for size, keys in SIZES[options.size].items():
-        if options.keys and options.keys != keys:
-            continue
+    sizes = {size: keys for size, keys in SIZES["full"].items() if options.keys == keys} if options.keys else SIZES[options.size]
+    for size, keys in sizes.items():
         sized = ["--keys", keys, "--reads", READS[options.size], "--seed", options.seed]
         contestants = [contest.Contestant("in C", [contest.BUILD / "bench" / "contestant_strings", *sized], env=environment),
                        go and contest.Contestant("Go", [go, *(str(word).replace("--", "-") for word in sized)], env=environment)]

@@ -20,6 +20,11 @@ struct peer {
     // Reads that the processor may overlap.
     uint64_t (*independent)(void *map, const uint64_t *draws, size_t count);
     void (*destroy)(void *map);
+    // For threads; null for a peer that is not measured with them. One read; and one change while others read, by one thread.
+    uint64_t (*get)(void *map, uint64_t key);
+    void (*set)(void *map, uint64_t key, uint64_t value);
+    // What a thread other than the one that built it calls before its first read and after its last; null: nothing.
+    void (*attach)(void), (*detach)(void);
 };
 
 extern const struct peer peer_line, peer_table, peer_rwlock;

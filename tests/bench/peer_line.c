@@ -33,4 +33,4 @@ static void destroy(void *map)
     bench_huge_free(lines->words, lines->count * 64);
 }
 
-const struct peer peer_line = {"one 64-byte line", build, dependent, independent, destroy};
+const struct peer peer_line = {"one 64-byte line", build, dependent, independent, destroy, NULL, NULL, NULL, NULL};

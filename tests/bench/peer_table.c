@@ -55,7 +55,8 @@ static void destroy(void *map)
     free(table);
 }
 
-const struct peer peer_table = {"16-byte open addressing", build, dependent, independent, destroy};
+const struct peer peer_table = {
+    "16-byte open addressing", build, dependent, independent, destroy, NULL, NULL, NULL, NULL};
 
 static inline uint64_t get_locked(void *map, uint64_t key)
 {
@@ -66,8 +67,19 @@ static inline uint64_t get_locked(void *map, uint64_t key)
     return value;
 }
 
+static void set_locked(void *map, uint64_t key, uint64_t value)
+{
+    struct table *table = map;
+    uint64_t fingerprint = peer_hash(key), at = fingerprint & table->mask;
+    pthread_rwlock_wrlock(&table->lock);
+    while (table->entries[at].fingerprint != fingerprint) at = (at + 1) & table->mask;
+    table->entries[at].value = value;
+    pthread_rwlock_unlock(&table->lock);
+}
+
 #define dependent   dependent_locked
 #define independent independent_locked
 PEER_LOOPS(get_locked)
 
-const struct peer peer_rwlock = {"table and pthread_rwlock", build, dependent, independent, destroy};
+const struct peer peer_rwlock = {
+    "table and pthread_rwlock", build, dependent, independent, destroy, get_locked, set_locked, NULL, NULL};

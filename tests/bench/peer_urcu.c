@@ -56,6 +56,21 @@ static inline uint64_t get(void *map, uint64_t key)
 
 PEER_LOOPS(get)
 
+// In place: nobody reads more than the one word.
+static void set(void *map, uint64_t key, uint64_t value)
+{
+    struct cds_lfht_iter iter;
+    urcu_memb_read_lock();
+    cds_lfht_lookup(((struct map *)map)->table, (unsigned long)peer_hash(key), match, &key, &iter);
+    struct cds_lfht_node *links = cds_lfht_iter_get_node(&iter);
+    if (!links) abort();
+    CMM_STORE_SHARED(caa_container_of(links, struct node, links)->value, value);
+    urcu_memb_read_unlock();
+}
+
+static void attach(void) { urcu_memb_register_thread(); }
+static void detach(void) { urcu_memb_unregister_thread(); }
+
 // Its table is left behind: it can only be destroyed empty, and taking ten million nodes out one by one would be most of the run.
 static void destroy(void *map)
 {
@@ -63,4 +78,4 @@ static void destroy(void *map)
     urcu_memb_unregister_thread();
 }
 
-const struct peer peer_urcu = {"liburcu rculfhash", build, dependent, independent, destroy};
+const struct peer peer_urcu = {"liburcu rculfhash", build, dependent, independent, destroy, get, set, attach, detach};
