@@ -3,6 +3,7 @@
 
 All keys that are asked for are there, drawn uniformly, and lie end to end in the order of asking: a read pays for hashing it and for the map. Peers get
 XXH3 where they leave the hash to their user, and huge pages for their memory as the mirror has them; they compare bytes, the mirror fingerprints.
+Go's maps are measured with 8-byte keys too, beside the mirror; the other peers with those are in bench_mirror.c.
 `alone`: the version pinned, the table found by name, the key read, the version let go; otherwise many reads go through one view.
 """
 import os
@@ -67,6 +68,24 @@ def report(found, keys, size):
     contest.emit("strings", f"get_many of 16 names, {size} keys", found["mirror", "get_many"], "ns", "single reads", found["mirror", "independent"])
 
 
+def of_ids(sized, go, rounds, size, keys):
+    """The mirror and Go's maps with keys of 8 bytes."""
+    ours = contest.Contestant("mirror of ids", [contest.BUILD / "bench" / "contestant_mirror", "--ids", *sized])
+    theirs = go and contest.Contestant("Go's maps of ids", [go, "-ids", *(str(word).replace("--", "-") for word in sized)])
+    found = {}
+    for _ in range(rounds):
+        for what in WHATS:
+            for one, name in [(ours, what)] + [(theirs, f"{peer}.{what}") for peer in IN_GO if theirs]:
+                value = one.ask(name)
+                found.setdefault(name, []).extend([] if value is None else [value])
+    for what in WHATS:
+        for peer, name in IN_GO.items():
+            contest.emit("strings", f"read by 8-byte key, {what}, {size} keys", found[what], "ns", name, found.get(f"{peer}.{what}"), target(peer, keys))
+    for one in (ours, theirs):
+        if one:
+            one.close()
+
+
 def main():
     options = contest.options(keys=0)
     go = None if options.smoke else go_maps()
@@ -84,6 +103,7 @@ def main():
         for one in contestants:
             if one:
                 one.close()
+        of_ids(sized, go, options.rounds, size, keys)
     return 0
 
 
