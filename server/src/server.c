@@ -5,7 +5,7 @@
 #define RETENTION_VERSIONS 4096u
 #define RETENTION_BYTES    (64u << 20)
 #define SNAPSHOT_EVERY     10000u
-#define SNAPSHOT_LOG_BYTES (64u << 20)
+#define SNAPSHOT_LOG_BYTES (256u << 20)
 #define SNAPSHOT_CHUNKS    4u
 #define PIN_IDLE_MS        10000u
 #define WAITERS_MAX        65536u
@@ -139,7 +139,7 @@ uint64_t tally_server_whole_bytes(const struct tally_server *server)
 
 bool tally_server_hurry(const struct tally_server *server)
 {
-    return tally_gather_bytes(&server->gather) > TALLY_RECORD_BYTES_MAX / 2;
+    return tally_gather_bytes(&server->gather) > TALLY_RECORD_BYTES_MAX - 2 * TALLY_BATCH_BYTES_MAX;
 }
 
 void tally_server_stats(const struct tally_server *server, struct tally_server_stats *out_stats)

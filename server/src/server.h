@@ -91,7 +91,7 @@ struct tally_server_options {
     uint64_t retention_bytes;    // 64 MiB: ... and their bytes
     uint64_t snapshot_every;     // 10000 records between two snapshots, or ...
     uint64_t
-        snapshot_log_bytes; // 64 MiB: ... so many bytes of them, or of half a snapshot if that is more, so that a restart has
+        snapshot_log_bytes; // 256 MiB: ... so many bytes of them, or of half a snapshot if that is more, so that a restart has
                             // about as much to replay as to load at most
     uint32_t snapshot_chunks; // 4: chunks of a snapshot written in one tick
     uint64_t pin_idle_ms;     // 10000: a whole state that nobody asks on for so long is let go
@@ -137,7 +137,7 @@ void tally_server_push(struct tally_server *server, struct tally_bytes request, 
 // does a bounded piece of whatever snapshot or trim is under way. Any status but TALLY_OK is final: see the top.
 TALLY_CHECKED enum tally_status tally_server_tick(struct tally_server *server, uint64_t now_ms);
 
-// True when it is worth to tick before the time: the record is half full.
+// True when it is worth to tick before the time: the record has room for two more batches of the largest size.
 bool tally_server_hurry(const struct tally_server *server);
 
 // A last tick; from now on requests are answered with TALLY_BUSY. Status as tick.

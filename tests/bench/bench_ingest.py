@@ -32,7 +32,7 @@ SIZES = {  # keys, events of a round: ours, Redis, statsd
 BATCH = 5000  # events
 IN_FLIGHT = 250  # batches, of as many producers
 STATSD = "0.9.0"
-TICK_MS = 50
+TICK_MS = 100
 
 
 def free_port():
