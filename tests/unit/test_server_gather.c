@@ -136,7 +136,7 @@ static void test_a_full_record(void **state)
         } else {
             taken++;
         }
-        assert_int_equal(tally_server_hurry(world->server), taken > 8);
+        assert_int_equal(tally_server_hurry(world->server), taken > 14);
     }
     assert_true(taken >= 15 && busy >= 3);
     assert_int_equal(server_world_tick(world), TALLY_OK);
