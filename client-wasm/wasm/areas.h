@@ -8,11 +8,22 @@
 
 #include "module.h"
 
+#include <tallycast/limits.h>
+
 extern unsigned char __heap_base; // by the linker: the end of data and stack
+
+struct tally_mirror;
 
 // Bytes of stacks: stacks_shared.c, stacks_none.c.
 extern const uint32_t stacks_bytes;
 
 static inline uint32_t areas_start(void) { return ((uint32_t)(uintptr_t)&__heap_base + 4095u) & ~4095u; }
+
+// The mirror, which is there from tallycast_open on. For code that is linked with the module and reads by mirror.h.
+static inline struct tally_mirror *areas_mirror(void)
+{
+    return (struct tally_mirror *)(uintptr_t)(areas_start() + stacks_bytes +
+                                              TALLY_READERS_MAX * TALLYCAST_SCRATCH_BYTES);
+}
 
 #endif

@@ -63,7 +63,7 @@ static bool grow(struct tally_memory *grown, size_t size_min)
 uint32_t tallycast_open(uint32_t dataset, uint32_t dataset_bytes, uint64_t bytes_max, uint64_t retired_bytes_max)
 {
     if (mirror()) return TALLY_INVALID;
-    uint32_t base = areas_start() + stacks_bytes + TALLY_READERS_MAX * TALLYCAST_SCRATCH_BYTES;
+    uint32_t base = address_of(areas_mirror());
     uint64_t reach = ((uint64_t)1 << 32) - PAGE_UNIT - base;
     if (bytes_max == 0 || bytes_max > reach) bytes_max = reach;
     memory = (struct tally_memory){.base = pointer(base), .size_max = (size_t)bytes_max, .grow = grow};

@@ -25,44 +25,54 @@ endif()
 set(tally_wasm_out ${PROJECT_BINARY_DIR}/wasm)
 set(tally_wasm_dir ${CMAKE_CURRENT_LIST_DIR})
 file(MAKE_DIRECTORY ${tally_wasm_out})
-set(tally_wasm_flags
-  --target=wasm32-unknown-unknown -std=gnu11 -O2 -g0 -DNDEBUG -ffreestanding -fvisibility=hidden -msimd128 -mbulk-memory
+set(TALLY_WASM_FLAGS
+  --target=wasm32-unknown-unknown -std=gnu11 -O2 -flto -g0 -DNDEBUG -ffreestanding -fvisibility=hidden -msimd128 -mbulk-memory
   -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Wwrite-strings -Werror
-  -isystem ${tally_wasm_dir}/libc/include
-  -I ${PROJECT_SOURCE_DIR}/proto/include -I ${PROJECT_SOURCE_DIR}/client-wasm/include)
+  -isystem ${tally_wasm_dir}/libc/include -I ${tally_wasm_dir}
+  -I ${PROJECT_SOURCE_DIR}/proto/include -I ${PROJECT_SOURCE_DIR}/client-wasm/include CACHE INTERNAL "")
 file(STRINGS ${tally_wasm_dir}/exports.txt tally_wasm_exports)
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${tally_wasm_dir}/exports.txt)
 list(TRANSFORM tally_wasm_exports PREPEND --export=)
+set(TALLY_WASM_LINK --no-entry --gc-sections --strip-debug --stack-first -z stack-size=131072 --fatal-warnings --lto-O2
+  ${tally_wasm_exports} --export=__stack_pointer CACHE INTERNAL "")
+# Of the shared module. Its memory's size is given where it is linked.
+set(TALLY_WASM_SHARED_COMPILE -matomics CACHE INTERNAL "")
+set(TALLY_WASM_SHARED_LINK --import-memory --shared-memory --max-memory=4294967296 CACHE INTERNAL "")
 
-# One module: name, its stacks file, compiler flags, linker flags.
-function(tally_wasm_module name stacks)
-  cmake_parse_arguments(MODULE "" "" "COMPILE;LINK" ${ARGN})
+# tally_wasm_module(NAME SOURCES FILE... [OBJECTS FILE...] [COMPILE FLAG...] [LINK FLAG...]): NAME.wasm of the sources and of objects made
+# before. The sources' objects are left in NAME_objects of the caller.
+function(tally_wasm_module name)
+  cmake_parse_arguments(MODULE "" "" "SOURCES;OBJECTS;COMPILE;LINK" ${ARGN})
+  set(out ${PROJECT_BINARY_DIR}/wasm)
   set(objects)
-  foreach(source ${TALLY_CLIENT_SOURCES} ${TALLY_PROTO_SOURCES} ${tally_wasm_dir}/module.c ${tally_wasm_dir}/tally_module.c
-                 ${tally_wasm_dir}/${stacks} ${tally_wasm_dir}/libc/string.c)
+  foreach(source ${MODULE_SOURCES})
     get_filename_component(base ${source} NAME_WE)
-    set(object ${tally_wasm_out}/${name}.objects/${base}.o)
+    set(object ${out}/${name}.objects/${base}.o)
     set(extra)
     if(source MATCHES "libc/")
-      set(extra -fno-builtin)
+      set(extra -fno-builtin -fno-lto)
     endif()
     add_custom_command(OUTPUT ${object}
-      COMMAND ${TALLY_WASM_CLANG} ${tally_wasm_flags} ${MODULE_COMPILE} ${extra} -MD -MF ${object}.d -c ${source} -o ${object}
+      COMMAND ${TALLY_WASM_CLANG} ${TALLY_WASM_FLAGS} ${MODULE_COMPILE} ${extra} -MD -MF ${object}.d -c ${source} -o ${object}
       DEPENDS ${source} DEPFILE ${object}.d COMMENT "Compiling ${base}.c for ${name}.wasm" VERBATIM)
     list(APPEND objects ${object})
   endforeach()
-  file(MAKE_DIRECTORY ${tally_wasm_out}/${name}.objects)
-  add_custom_command(OUTPUT ${tally_wasm_out}/${name}.wasm
-    COMMAND ${TALLY_WASM_LD} --no-entry --gc-sections --strip-debug --stack-first -z stack-size=131072 --fatal-warnings
-      ${tally_wasm_exports} --export=__stack_pointer ${MODULE_LINK} ${objects} -o ${tally_wasm_out}/${name}.wasm
-    DEPENDS ${objects} COMMENT "Linking ${name}.wasm" VERBATIM)
+  file(MAKE_DIRECTORY ${out}/${name}.objects)
+  add_custom_command(OUTPUT ${out}/${name}.wasm
+    COMMAND ${TALLY_WASM_LD} ${TALLY_WASM_LINK} ${MODULE_LINK} ${objects} ${MODULE_OBJECTS} -o ${out}/${name}.wasm
+    DEPENDS ${objects} ${MODULE_OBJECTS} COMMENT "Linking ${name}.wasm" VERBATIM)
+  set(${name}_objects ${objects} PARENT_SCOPE)
 endfunction()
 
-tally_wasm_module(tallycast stacks_none.c)
+set(tally_wasm_sources ${TALLY_CLIENT_SOURCES} ${TALLY_PROTO_SOURCES} ${tally_wasm_dir}/module.c ${tally_wasm_dir}/tally_module.c
+  ${tally_wasm_dir}/libc/string.c)
+tally_wasm_module(tallycast SOURCES ${tally_wasm_sources} ${tally_wasm_dir}/stacks_none.c)
 # The stacks of instances must be there before the first call: see module.h. 4 MiB of them, and what comes before.
-tally_wasm_module(tallycast-shared stacks_shared.c
-  COMPILE -matomics
-  LINK --import-memory --shared-memory --initial-memory=5242880 --max-memory=4294967296)
+tally_wasm_module(tallycast-shared SOURCES ${tally_wasm_sources} ${tally_wasm_dir}/stacks_shared.c
+  COMPILE ${TALLY_WASM_SHARED_COMPILE} LINK ${TALLY_WASM_SHARED_LINK} --initial-memory=5242880)
+# For guests that are linked with all of a module: their own sources beside these objects.
+set(TALLYCAST_WASM_OBJECTS ${tallycast_objects} CACHE INTERNAL "")
+set(TALLYCAST_WASM_SHARED_OBJECTS ${tallycast-shared_objects} CACHE INTERNAL "")
 
 add_custom_target(tallycast_wasm ALL DEPENDS ${tally_wasm_out}/tallycast.wasm ${tally_wasm_out}/tallycast-shared.wasm)
 set(TALLYCAST_WASM ${tally_wasm_out}/tallycast.wasm CACHE INTERNAL "tallycast.wasm")
