@@ -20,6 +20,7 @@ static _Alignas(64) uint8_t early_buffer[EARLY_BYTES];
 static struct seat {
     _Alignas(64) struct tally_reader reader;
     struct tally_view views[TALLYCAST_VIEWS_MAX]; // root null: not pinned
+    uint64_t epoch; // that the numbers from tallycast_read_table are of; 0: none was asked for
     bool open;
 } seats[TALLY_READERS_MAX];
 
@@ -142,6 +143,7 @@ int32_t tallycast_reader_open(void)
     if (status) return -(int32_t)status;
     struct seat *seat = &seats[reader.slot];
     seat->reader = reader;
+    seat->epoch = 0;
     seat->open = true;
     return (int32_t)reader.slot;
 }
@@ -180,6 +182,53 @@ void tallycast_unpin(uint32_t number)
 {
     struct tally_view *view = view_of(number);
     if (view) tally_view_unpin(view);
+}
+
+// ---------------------------------------------------------------------------------------------------- single reads
+
+int32_t tallycast_read_table(uint32_t slot, uint32_t name, uint32_t name_bytes)
+{
+    struct seat *seat = seat_of(slot);
+    struct tally_view view;
+    uint32_t table;
+    if (!seat) return -TALLY_INVALID;
+    tally_view_pin(&seat->reader, &view);
+    uint64_t epoch = view.root->epoch;
+    enum tally_status status = tally_view_table(&view, tally_bytes(pointer(name), name_bytes), &table);
+    tally_view_unpin(&view);
+    bool same = seat->epoch == epoch || seat->epoch == 0;
+    seat->epoch = epoch;
+    if (!same) return -TALLY_WRONG_EPOCH;
+    return status ? -(int32_t)status : (int32_t)table;
+}
+
+// The value as a number, and as it is in the slot's scratch. Inline: the key stays in registers.
+__attribute__((always_inline)) static inline double read_in(const struct tally_view *view, uint32_t slot,
+                                                            uint32_t table, uint32_t key, uint32_t key_bytes)
+{
+    int64_t value;
+    if (tally_view_get(view, table, tally_bytes(pointer(key), key_bytes), &value)) return __builtin_nan("");
+    tally_store64(pointer(tallycast_reader_scratch(slot)), (uint64_t)value);
+    return (double)value;
+}
+
+double tallycast_read(uint32_t slot, uint32_t table, uint32_t key, uint32_t key_bytes)
+{
+    struct seat *seat = seat_of(slot);
+    struct tally_view view;
+    double value = __builtin_inf();
+    if (!seat) return __builtin_nan("");
+    tally_view_pin(&seat->reader, &view);
+    if (view.root->epoch == seat->epoch) value = read_in(&view, slot, table, key, key_bytes);
+    tally_view_unpin(&view);
+    return value;
+}
+
+double tallycast_view_read(uint32_t number, uint32_t table, uint32_t key, uint32_t key_bytes)
+{
+    const struct tally_view *view = view_of(number);
+    if (!view) return __builtin_nan("");
+    return read_in(view, number / TALLYCAST_VIEWS_MAX, table, key, key_bytes);
 }
 
 // ---------------------------------------------------------------------------------------------------- a view

@@ -106,6 +106,22 @@ uint32_t tallycast_reader_scratch_size(void);
 int32_t tallycast_pin(uint32_t slot);
 void tallycast_unpin(uint32_t view);
 
+// ---------------------------------------------------------------------------------------------------- single reads
+// For hosts that read one key at a time: one call, of four arguments (Wasmtime passes no more in registers), and the result is a
+// number, which costs a JavaScript host less than a 64-bit integer or a place in memory.
+
+// Number of the named table, for tallycast_read. -TALLY_NOT_FOUND, -TALLY_INVALID. -TALLY_WRONG_EPOCH: another epoch came, so the
+// numbers that this slot was told before are good no more. Forget them and ask again.
+int32_t tallycast_read_table(uint32_t slot, uint32_t name, uint32_t name_bytes);
+
+// The newest value of a key: pin, get, unpin. A value is rounded to a double, and left as an i64 in the first 8 bytes of the
+// slot's scratch. NaN: the key has none, or the slot is not open. Infinity: `table` is a number of another epoch, or was never asked for: forget all
+// numbers of tallycast_read_table and ask again.
+double tallycast_read(uint32_t slot, uint32_t table, uint32_t key, uint32_t key_bytes);
+
+// The same of a view (the scratch is that of its slot); `table` by tallycast_table. NaN also for a view that is not pinned.
+double tallycast_view_read(uint32_t view, uint32_t table, uint32_t key, uint32_t key_bytes);
+
 // ---------------------------------------------------------------------------------------------------- a view
 // Each by the thread that owns the view's slot. TALLY_INVALID for a view that is not pinned.
 

@@ -21,7 +21,7 @@ assert.deepEqual(exportsOf(shared), functions.sort())
 
 // The same list in the documented headers.
 const header = ['module.h', 'tally_module.h'].map((name) => fs.readFileSync(path.join(source, 'client-wasm/wasm', name), 'utf8')).join()
-assert.deepEqual([...header.matchAll(/^(?:u?int32_t|void) (tallycast_\w+)\(/gm)].map((match) => match[1]).sort(), listed)
+assert.deepEqual([...header.matchAll(/^(?:u?int32_t|void|double) (tallycast_\w+)\(/gm)].map((match) => match[1]).sort(), listed)
 
 // A stack of its own, asked for without any stack: a single push would trap.
 const probe = new Host(shared, sharedMemory())
@@ -80,9 +80,12 @@ function exercise(host) {
     assert.equal(wasm.tallycast_table_info(wrong, 0, 64), INVALID)
     assert.equal(wasm.tallycast_write_chunk(wrong, 64, 64, 64), INVALID)
     assert.equal(wasm.tallycast_next(wrong, 64, 64), 0)
+    assert.equal(wasm.tallycast_view_read(wrong, 0, 64, 1), NaN)
     wasm.tallycast_unpin(wrong)
     if (wrong >= 64 || wrong < 0) assert.equal(wasm.tallycast_reader_scratch(wrong), 0)
     assert.equal(wasm.tallycast_pin(wrong), -INVALID)
+    assert.equal(wasm.tallycast_read_table(wrong, 64, 1), -INVALID)
+    assert.equal(wasm.tallycast_read(wrong, 0, 64, 1), NaN)
     wasm.tallycast_reader_close(wrong)
   }
   // Keys that do not fill their run.
