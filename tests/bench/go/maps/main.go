@@ -5,7 +5,7 @@
 //	maps -keys N -reads N [-ids] [-names FILE] [-seed N]
 //
 // Measurements, in ns of CPU time a read: rwmutex.dependent, rwmutex.independent, syncmap.dependent, syncmap.independent. As in names.h, what is
-// asked for lies end to end in the order of asking. The keys are those of names.h and world.c.
+// asked for lies end to end in the order of asking. The keys are those of names.h and world.c. Runs as js/wasm too (bench_js.py).
 package main
 
 import (
@@ -17,17 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
-	"unsafe"
 )
-
-// CPU time of this thread, to which the program is locked.
-func now() int64 {
-	var at syscall.Timespec
-	const threadCPU = 3 // CLOCK_THREAD_CPUTIME_ID
-	syscall.Syscall(syscall.SYS_CLOCK_GETTIME, threadCPU, uintptr(unsafe.Pointer(&at)), 0)
-	return at.Nano()
-}
 
 func mix(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
