@@ -2,6 +2,7 @@
 //
 // The package over both modules, with the frames of proto/vectors. TALLY_SOURCE_DIR, TALLY_WASM_DIR: where those are.
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { test } from 'node:test'
@@ -12,6 +13,23 @@ const vector = (name) => fs.readFileSync(path.join(process.env.TALLY_SOURCE_DIR,
 const load = (name) => new WebAssembly.Module(fs.readFileSync(path.join(process.env.TALLY_WASM_DIR, name)))
 const modules = { own: 'tallycast.wasm', shared: 'tallycast-shared.wasm' }
 const refused = (code) => (error) => error instanceof TallycastError && error.code === code
+
+// The states of tests/wasm/make_epochs.c.
+function epochs() {
+  const file = execFileSync(process.argv[2]), frames = []
+  for (let at = 8; at < file.length; at += 4 + file.readUInt32LE(at)) frames.push(file.subarray(at + 4, at + 4 + file.readUInt32LE(at)))
+  return frames
+}
+
+// Keys and values of table 2 as proto/vectors/mirror.txt says.
+function extremes() {
+  const lines = vector('mirror.txt').toString().split('\n').map((line) => line.split(' '))
+  const from = lines.findIndex(([word, file]) => word === 'apply' && file === 'frame-extremes.bin')
+  const to = lines.findIndex(([word], i) => i > from && word === 'apply')
+  const rows = lines.slice(from, to).filter(([word, table]) => word === 'row' && table === '2')
+  assert.ok(rows.length > 2)
+  return rows.map(([, , , key, value]) => [Buffer.from(key, 'hex'), BigInt(value)])
+}
 
 function filled(module, ...frames) {
   const mirror = Mirror.create(module, { dataset: 'main' })
@@ -87,6 +105,34 @@ function describe(name, module) {
     assert.throws(() => mirror.view(async () => 1), TypeError)
     assert.throws(() => mirror.view(() => { throw new RangeError('mine') }), RangeError)
     assert.equal(mirror.stats().stalledReaders, 0)
+  })
+
+  test(`${name}: a table that changes its number with the epoch is found again`, () => {
+    const mirror = Mirror.create(module, { dataset: 'main' }), [first, second, third] = epochs()
+    mirror.apply(first)
+    assert.deepEqual([mirror.get('a', 'k'), mirror.get('b', 'k'), mirror.get('a', 'k')], [10, 11, 10])
+    mirror.apply(second)
+    assert.deepEqual([mirror.get('a', 'k'), mirror.get('b', 'k'), mirror.get('a', 'k')], [20, 21, 20])
+    mirror.apply(third)
+    assert.throws(() => mirror.get('a', 'k'), refused('TALLY_NOT_FOUND'))
+    assert.equal(mirror.get('b', 'k'), 31)
+  })
+
+  test(`${name}: a table that was not asked for yet does not make the others' old numbers good`, () => {
+    const mirror = Mirror.create(module, { dataset: 'main' }), [first, second] = epochs()
+    mirror.apply(first)
+    assert.equal(mirror.get('b', 'k'), 11)
+    mirror.apply(second)
+    assert.deepEqual([mirror.get('a', 'k'), mirror.get('b', 'k')], [20, 21])
+  })
+
+  test(`${name}: exact beyond 2^53`, () => {
+    const mirror = filled(module, 'frame-first.bin', 'frame-delta.bin', 'frame-removals.bin', 'frame-extremes.bin')
+    for (const [key, value] of extremes()) {
+      assert.equal(mirror.getBigInt('extremes', key), value)
+      assert.equal(mirror.get('extremes', key), Number(value))
+      assert.deepEqual(mirror.getMany('extremes', [key]), [Number(value)])
+    }
   })
 
   test(`${name}: memory has its bound`, () => {
