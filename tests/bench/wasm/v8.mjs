@@ -2,7 +2,7 @@
 //
 // V8 as a contestant (contest.py): node v8.mjs GUEST.wasm own|shared KIND KEYS SEED DRAWS NAMES
 // Measurements: dependent, independent, many (the guest loops), host (this script loops: writes each key's bytes in, calls
-// tallycast_get, takes the value).
+// tallycast_read).
 import fs from 'node:fs'
 import readline from 'node:readline'
 
@@ -17,21 +17,23 @@ if (kind === 'names') {
 }
 const status = wasm.bench_load(kind === 'names' ? 1 : 0, Number(keys), Number(seed))
 if (status) throw new Error(`the mirror does not load: ${status}`)
-const slot = wasm.tallycast_reader_open(), view = wasm.tallycast_pin(slot), scratch = wasm.tallycast_reader_scratch(slot)
+const slot = wasm.tallycast_reader_open(), scratch = wasm.tallycast_reader_scratch(slot)
 
 const cpuNs = () => {
   const { user, system } = process.cpuUsage()
   return (user + system) * 1000
 }
 
-const bytes = new Uint8Array((memory ?? wasm.memory).buffer), values = new DataView(bytes.buffer)
+const bytes = new Uint8Array((memory ?? wasm.memory).buffer), read = wasm.tallycast_read
+bytes[scratch] = 't'.charCodeAt(0)
+const table = wasm.tallycast_read_table(slot, scratch, 1)
 
 function host(addresses, sizes, count) {
   let sum = 0
   for (let i = 0; i < count; i++) {
     const size = sizes[i], at = addresses[i]
     for (let j = 0; j < size; j++) bytes[scratch + 8 + j] = bytes[at + j]
-    if (wasm.tallycast_get(view, 0, scratch + 8, size, scratch) === 0) sum += Number(values.getBigInt64(scratch, true))
+    sum += read(slot, table, scratch + 8, size)
   }
   return sum
 }
