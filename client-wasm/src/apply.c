@@ -60,7 +60,7 @@ static enum tally_status check_order(const struct tally_root *held, const struct
 // Whether the chunk belongs to the change that is staged, and is its next one.
 static bool follows(const struct transaction *transaction, const struct tally_frame_header *header)
 {
-    const struct tally_frame_header *first = &transaction->header;
+    const struct change_header *first = &transaction->header;
     return transaction->open && header->chunk == transaction->next_chunk && header->epoch == first->epoch &&
            header->from == first->from && header->to == first->to && header->cut_ms == first->cut_ms &&
            tally_digest_equal(header->digest, first->digest) && header->rows == first->rows &&

@@ -182,6 +182,15 @@ struct journal {
     uint64_t chunk_bytes; // of the list itself
 };
 
+// Of a frame's header, what all chunks of a change have in common. No pointers: a change that code of one address width began
+// may be gone on with, or given up, by that of another.
+struct change_header {
+    uint64_t epoch, from, to, cut_ms;
+    struct tally_digest digest;
+    struct tally_seed seed;
+    uint64_t rows;
+};
+
 // The change that is being made: of one apply, or over several when it comes in chunks.
 struct transaction {
     bool open;
@@ -190,7 +199,7 @@ struct transaction {
     uint32_t next_chunk;
     uint64_t generation; // of the version to be
     uint64_t rows_changed;
-    struct tally_frame_header header; // of its first chunk; dataset is not kept
+    struct change_header header; // of its first chunk
     struct journal made, replaced;
 };
 
@@ -216,6 +225,13 @@ struct tally_mirror {
 
     _Alignas(LINE_BYTES) struct slot slots[TALLY_READERS_MAX];
 };
+
+// Stands in layout_version. It is the same in WASM and natively, so that both can work on one memory: nothing above has pointers, or sizes
+// that depend on theirs. Where that is not kept, tally_mirror_at finds no mirror.
+#define MIRROR_LAYOUT                                                                                                  \
+    (MIRROR_VERSION << 24 ^ (uint32_t)sizeof(struct transaction) << 14 ^                                               \
+     (uint32_t)offsetof(struct tally_mirror, transaction) << 10 ^ (uint32_t)offsetof(struct tally_mirror, slots) ^     \
+     (uint32_t)sizeof(struct tally_root) << 7 ^ (uint32_t)sizeof(struct table) << 3)
 
 // ---------------------------------------------------------------------------------------------------- addresses
 

@@ -25,11 +25,18 @@ enum tally_status tally_mirror_init(struct tally_memory *memory, const struct ta
     mirror->live_bytes = mirror_arena_block_bytes(sizeof *empty);
     atomic_store_explicit(&mirror->used_bytes, mirror->arena.used_lines * LINE_BYTES, memory_order_relaxed);
     mirror->magic = MIRROR_MAGIC;
-    mirror->layout_version = MIRROR_VERSION;
+    mirror->layout_version = MIRROR_LAYOUT;
     atomic_store(&mirror->root, root);
     atomic_store(&mirror->generation, 1);
     *out_mirror = mirror;
     return TALLY_OK;
+}
+
+struct tally_mirror *tally_mirror_at(void *base)
+{
+    struct tally_mirror *mirror = base;
+    bool known = (uintptr_t)base % LINE_BYTES == 0 && mirror->magic == MIRROR_MAGIC;
+    return known && mirror->layout_version == MIRROR_LAYOUT ? mirror : NULL;
 }
 
 static uint64_t load(const _Atomic uint64_t *figure) { return atomic_load_explicit(figure, memory_order_relaxed); }

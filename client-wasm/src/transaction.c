@@ -131,9 +131,8 @@ enum tally_status mirror_transaction_begin(struct tally_mirror *mirror, struct t
         .open = true,
         .old = header->from ? published : 0,
         .generation = atomic_load_explicit(&mirror->generation, memory_order_relaxed) + 1,
-        .header = *header,
+        .header = {header->epoch, header->from, header->to, header->cut_ms, header->digest, header->seed, header->rows},
     };
-    transaction->header.dataset = tally_bytes(NULL, 0);
     struct work work = {.mirror = mirror, .memory = memory};
     size_t bytes = sizeof(struct tally_root);
     bool ok = journal_add(&work, &transaction->replaced, 0, 0);

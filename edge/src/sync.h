@@ -94,7 +94,7 @@ struct tally_sync_ops {
     // Sends a sealed Request to the catch-up endpoint of `server`; must not block; `bytes` is borrowed for the call.
     // The outcome comes later by tally_sync_answer or tally_sync_answer_failed with the same `request` (numbers never
     // repeat), or not at all: the core has its own timeout. At most one request is open: a send means that any
-    // earlier one is given up and may be cancelled. A status other than TALLY_OK counts as a failed request.
+    // earlier one is given up and may be cancelled. May be called before the answer that is being taken was applied. A status other than TALLY_OK counts as a failed request.
     enum tally_status (*send)(void *ctx, uint32_t server, uint64_t request, struct tally_bytes bytes);
     // A version was published that the stored copy does not have. May do I/O; has no say in what happens. May be
     // null.

@@ -130,6 +130,19 @@ void catch_up_fail(struct tally_sync *sync, enum tally_status status, struct tal
                         .kind = TALLY_SYNC_EVENT_REQUEST_FAILED, .server = server, .status = status, .text = text});
 }
 
+// Asks for the next chunk before this one is applied, so that the server writes the one while the mirror takes the other. Should this
+// one be refused, whatever comes next is given up. The bytes of the answer stay as they are meanwhile.
+static bool ask_ahead(struct tally_sync *sync, const struct tally_answer *answer)
+{
+    if (!answer->has_cursor || !usable(sync, &sync->servers[sync->asked])) return false;
+    sync->staging = true;
+    sync->cursor = answer->cursor;
+    sync->turn = sync->asked;
+    sync->servers[sync->asked].check = false;
+    send_request(sync, sync->asked);
+    return true;
+}
+
 static void take_frame(struct tally_sync *sync, const struct tally_answer *answer)
 {
     bool chunked = answer->has_cursor || sync->staging;
@@ -145,6 +158,7 @@ static void take_frame(struct tally_sync *sync, const struct tally_answer *answe
         chunked = reader.header.chunk || reader.header.more;
         delta = reader.header.from != 0 && !chunked;
     }
+    bool ahead = ask_ahead(sync, answer);
     enum tally_status status = sync_apply(sync, sync->asked, answer->frame, delta);
     switch (status) {
     case TALLY_OK:
@@ -160,6 +174,10 @@ static void take_frame(struct tally_sync *sync, const struct tally_answer *answe
         sync->taken++;
         sync->stats.chunks++;
         sync->staging = true;
+        if (ahead) {
+            if (sync->asking) sync->failures = 0; // else it could not be sent
+            return;
+        }
         if (!answer->has_cursor) {
             catch_up_abandon(sync);
             catch_up_fail(sync, TALLY_MALFORMED, (struct tally_bytes){0});

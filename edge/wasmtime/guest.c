@@ -104,6 +104,7 @@ static enum tally_status make_memory(struct wasm_module *module, uint64_t bytes_
     // Reads and applies touch pages all over it: without huge pages most of them miss the TLB, too. Wasmtime reserves what the memory
     // may grow to, so the advice is for all of it; the guest grows to whole huge pages. Where it is not taken, all is as before, slower.
     (void)madvise(module->base, pages_max * WASM_PAGE_BYTES, MADV_HUGEPAGE);
+    module->bytes_max = pages_max * WASM_PAGE_BYTES;
     return TALLY_OK;
 }
 
@@ -140,6 +141,7 @@ out:
     out_module->module = module.module;
     out_module->memory = module.memory;
     out_module->base = module.base;
+    out_module->bytes_max = module.bytes_max;
     atomic_init(&out_module->stacks, 0);
     return TALLY_OK;
 }

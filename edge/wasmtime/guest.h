@@ -19,6 +19,7 @@
 #define WASM_FUNCTIONS(X)                                                                                              \
     X(abi)                                                                                                             \
     X(stack)                                                                                                           \
+    X(mirror)                                                                                                          \
     X(stats)                                                                                                           \
     X(buffer)                                                                                                          \
     X(open)                                                                                                            \
@@ -50,6 +51,7 @@ struct wasm_module {
     wasmtime_module_t *module;
     wasmtime_sharedmemory_t *memory;
     uint8_t *base;
+    uint64_t bytes_max;      // that the memory may grow to
     _Atomic uint64_t stacks; // bit n: the stack of instance n is taken
 };
 

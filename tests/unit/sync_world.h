@@ -264,8 +264,8 @@ struct world {
     bool asked;
     uint32_t asked_server;
     uint64_t request;
-    struct tally_catch_up ask; // its dataset is not kept
-    unsigned sends;
+    struct tally_catch_up ask;      // its dataset is not kept
+    unsigned sends, sends_at_apply; // ... when the last frame came to the mirror
     enum tally_status send_status;
 
     unsigned events[16];
@@ -277,6 +277,7 @@ static inline enum tally_status world_op_apply(void *ctx, struct tally_bytes fra
 {
     struct world *world = ctx;
     struct tally_view_info before = world->mirror.info;
+    world->sends_at_apply = world->sends;
     enum tally_status status = world_mirror_apply(&world->mirror, frame);
     const struct tally_view_info *after = &world->mirror.info;
     if (after->epoch < before.epoch || (after->epoch == before.epoch && after->version < before.version)) abort();

@@ -227,6 +227,67 @@ static void test_whole_state_goes_round(void **state)
     model_free(&model);
 }
 
+// Frames of every size in turn, and a whole state whose chunks are begun, left, begun again: who brings a frame in may depend on its size.
+static void test_large_and_small_frames(void **state)
+{
+    (void)state;
+    struct model model;
+    struct tally_view_info info;
+    struct test_frame whole;
+    create(256 << 20);
+    model_init(&model, 9, 100000);
+    const uint32_t more[] = {10, 30000, 1, 40000, 0, 3, 20000, 7, 0, 900};
+    for (uint32_t i = 0; i < sizeof more / sizeof *more; i++) {
+        apply(&model, 5, more[i]);
+        ops->held(host, &info);
+        assert_int_equal(info.version, i + 1);
+        assert_true(tally_digest_equal(info.digest, model.digest));
+    }
+    void *reader = open_reader();
+    struct tally_http_view view;
+    assert_int_equal(source.pin(reader, &view), TALLY_OK);
+    assert_rows(reader, &view, &model);
+    source.unpin(reader, &view);
+    source.close_reader(source.ctx, reader);
+    ops->destroy(&host);
+
+    // A first chunk, large or small, of a whole state that is then given up, by a call or by what comes instead of its next chunk.
+    struct model other;
+    struct tally_mirror_stats before, after;
+    create(256 << 20);
+    model_init(&other, 9, 100000);
+    struct tally_bytes frame = model_cut(&other, 0, 60000, &whole);
+    struct test_frame part;
+    const struct tally_frame_header header = {.dataset = test_text("main"), .epoch = 8, .to = 1, .more = true};
+    for (uint32_t rows = 10; rows <= 40000; rows += 39990) {
+        test_frame_init(&part);
+        tally_frame_begin(&part.writer, &header);
+        tally_frame_table_begin(&part.writer, 0, test_text("t"), TALLY_KIND_COUNTER);
+        for (uint32_t i = 0; i < rows; i++) {
+            char text[32];
+            tally_frame_added(&part.writer, i, model_key(i, text), i);
+        }
+        tally_frame_table_end(&part.writer);
+        assert_int_equal(tally_frame_finish(&part.writer), TALLY_OK);
+        ops->stats(host, &before);
+        for (uint32_t i = 0; i < 3; i++) {
+            assert_int_equal(ops->apply(host, test_frame_bytes(&part)), TALLY_MORE);
+            ops->abandon(host);
+        }
+        ops->stats(host, &after);
+        assert_int_equal(after.retired_bytes, 0);
+        assert_int_equal(ops->apply(host, test_frame_bytes(&part)), TALLY_MORE);
+        test_frame_free(&part);
+    }
+    assert_int_equal(ops->apply(host, frame), TALLY_OK);
+    ops->held(host, &info);
+    assert_true(tally_digest_equal(info.digest, other.digest));
+    test_frame_free(&whole);
+    apply(&other, 3, 5);
+    model_free(&other);
+    model_free(&model);
+}
+
 static void test_memory_is_bounded(void **state)
 {
     (void)state;
@@ -364,6 +425,7 @@ int main(void)
         cmocka_unit_test_teardown(test_odd_keys, teardown),
         cmocka_unit_test_teardown(test_refusals, teardown),
         cmocka_unit_test_teardown(test_whole_state_goes_round, teardown),
+        cmocka_unit_test_teardown(test_large_and_small_frames, teardown),
         cmocka_unit_test_teardown(test_memory_is_bounded, teardown),
         cmocka_unit_test_teardown(test_readers_are_bounded, teardown),
         cmocka_unit_test_teardown(test_readers_beside_the_applier, teardown),

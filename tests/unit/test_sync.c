@@ -454,6 +454,8 @@ static void test_chunks(void **state)
     tally_sync_connected(world.sync, world.now, 1);
     for (unsigned i = 0; i < 4; i++) {
         world_answer_now(&world);
+        assert_int_equal(world.sends, i + 2);
+        assert_int_equal(world.sends_at_apply, i + 2); // the next was asked for before
         assert_int_equal(world.ask.cursor.chunk, i + 1);
         assert_int_equal(world.asked_server, 0);
         assert_held(0, 0);
