@@ -18,6 +18,7 @@ import time
 
 import contest
 import daemons
+import peers_latency
 from contest import emit
 
 TICK_MS = 20
@@ -92,6 +93,16 @@ def tell(found, edges, keys, targets):
     emit("latency", f"{what}: memory of an edge", found["memory"] / 1e6, "MB")
 
 
+def peers(batches):
+    """Redis and NATS in the same run; see peers_latency.py."""
+    nats = peers_latency.nats(batches, 10000) or ([], None)
+    for name, found in (("a Redis replica", peers_latency.redis(batches, 10000) or []), ("a NATS JetStream KV watcher", nats[0])):
+        for part in (50, 99):
+            emit("latency", f"a batch of {peers_latency.BATCH} changes at {name}, no tick, p{part}",
+                 percentile(sorted(found), part / 100), "ms")
+    emit("latency", "a change at a NATS JetStream KV watcher", nats[1], "bytes")
+
+
 def main():
     options = contest.options(edges=0, seconds=0.0, keys=0)
     # Few names and many edges; all names and as many edges as two cores can feed.
@@ -106,6 +117,8 @@ def main():
         return
     for edges, seconds, keys in runs:
         tell(ours(edges, seconds, keys), edges, keys, targets=edges >= 100)
+    if not options.smoke:
+        peers({"quick": 100, "full": 400}[options.size])
 
 
 if __name__ == "__main__":
