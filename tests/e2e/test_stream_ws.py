@@ -234,10 +234,10 @@ class Pace(Guests):
     def test_a_hundred_guests_and_one_at_a_hundredth(self):
         server = self.server(tick=50).start()
         edge = self.edge("edge", server).start()
-        self.count(server, wordy(3000))
+        keys, seconds = wordy(20000), 10
+        self.count(server, keys)
         self.wait_equal(server, edge)
-        rate, seconds = 30000, 8
-        feeder = Feeder(self, server.settings["ingest"], wordy(3000), rate=rate, arguments=["--batch-ms", "20"])
+        feeder = Feeder(self, server.settings["ingest"], self.random.choices(keys, k=400000), rate=30000, arguments=["--batch-ms", "20"])
         slow_mirror = self.mirror()
         fast = [self.mirror() for _ in range(99)]
         late = {False: [], True: []}  # ms from the cut of a version to its being applied, without and with the slow guest

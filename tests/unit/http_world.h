@@ -30,6 +30,7 @@ struct world {
     struct tally_mirror *mirror;
     struct tally_reads_native *reads;
     struct tally_http *http;
+    struct tally_feed *feed; // null unless the test made one
     struct tally_digest digest;
     uint64_t version, rows;
     bool ready;
@@ -98,6 +99,16 @@ static void world_publish(struct world *world, uint32_t count, bool special)
     tally_frame_table_end(&frame.writer);
     assert_int_equal(tally_frame_finish(&frame.writer), TALLY_OK);
     assert_int_equal(tally_mirror_apply(world->mirror, &world->memory, test_frame_bytes(&frame)), TALLY_OK);
+    const struct tally_view_info held = {.epoch = header.epoch,
+                                         .version = header.to,
+                                         .cut_ms = header.cut_ms,
+                                         .fresh_ms = header.cut_ms,
+                                         .digest = header.digest,
+                                         .rows = header.rows};
+    if (world->feed && header.from)
+        tally_feed_frame(world->feed, &held, test_frame_bytes(&frame));
+    else if (world->feed)
+        tally_feed_restart(world->feed, &held);
     test_frame_free(&frame);
     free(keys);
     free(text);
@@ -107,7 +118,7 @@ static void world_init(struct world *world, uint32_t rows, struct tally_http_opt
 {
     struct tally_http_source source;
     struct tally_reason reason;
-    *world = (struct world){.ready = true};
+    *world = (struct world){.ready = true, .feed = options.feed};
     tally_log_configure(TALLY_LOG_WARN, TALLY_LOG_LOGFMT);
     assert_int_equal(tally_memory_map((size_t)512 << 20, 0, &world->memory), TALLY_OK);
     const struct tally_mirror_options mirror = {.dataset = tally_bytes("main", 4)};
