@@ -55,14 +55,28 @@ static inline uint64_t varint_of(enum tally_column column, uint64_t place, int64
     }
 }
 
+// One byte for each number, and one more for each 7 bits that it goes beyond.
 static uint64_t varint_bytes(enum tally_column column, uint64_t place, const int64_t *numbers, uint32_t count)
 {
-    uint64_t z[TALLY_BLOCK_NUMBERS], all = 0, bytes = count;
-    for (uint32_t i = 0; i < count; i++) all |= z[i] = varint_of(column, place + i, numbers[i]);
-    // One byte each, and one more for each 7 bits that a number goes beyond.
-    for (unsigned shift = 7; shift < 64 && all >> shift; shift += 7) {
-        for (uint32_t i = 0; i < count; i++) bytes += z[i] >> shift != 0;
+    bool zigzag = column == TALLY_COLUMN_DIFFERENCES || column == TALLY_COLUMN_VALUES;
+    uint64_t all = 0, bytes = count;
+    for (uint32_t i = 0; i < count; i++) all |= (uint64_t)numbers[i];
+    // Most blocks: none is negative, and none large.
+    if (all >> (zigzag ? 6 : 7) == 0) return bytes;
+    if (count == TALLY_BLOCK_NUMBERS && all < (uint64_t)1 << 31) {
+        int32_t small[TALLY_BLOCK_NUMBERS];
+        for (uint32_t i = 0; i < TALLY_BLOCK_NUMBERS; i++) small[i] = (int32_t)numbers[i];
+        if (!zigzag && column != TALLY_COLUMN_KEY_SIZES && place == 0) small[0]--;
+        for (unsigned shift = zigzag ? 6 : 7; all >> shift; shift += 7) {
+            uint32_t more = 0;
+            int32_t most = (int32_t)(((uint32_t)1 << shift) - 1);
+            for (uint32_t i = 0; i < TALLY_BLOCK_NUMBERS; i++) more += small[i] > most;
+            bytes += more;
+        }
+        return bytes;
     }
+    bytes = 0;
+    for (uint32_t i = 0; i < count; i++) bytes += tally_varint_size(varint_of(column, place + i, numbers[i]));
     return bytes;
 }
 
@@ -91,10 +105,10 @@ static inline void add_id(struct tally_frame_writer *writer, enum tally_column c
 
 void tally_frame_removed(struct tally_frame_writer *writer, uint32_t id) { add_id(writer, TALLY_COLUMN_REMOVED, id); }
 
-void tally_frame_changed(struct tally_frame_writer *writer, uint32_t id, int64_t difference)
+void tally_frame_flush_changed(struct tally_frame_writer *writer)
 {
-    add_id(writer, TALLY_COLUMN_CHANGED, id);
-    add(writer, TALLY_COLUMN_DIFFERENCES, difference);
+    flush(writer, TALLY_COLUMN_CHANGED, TALLY_BLOCK_NUMBERS);
+    flush(writer, TALLY_COLUMN_DIFFERENCES, TALLY_BLOCK_NUMBERS);
 }
 
 void tally_frame_added(struct tally_frame_writer *writer, uint32_t id, struct tally_bytes key, int64_t value)

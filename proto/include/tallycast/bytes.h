@@ -30,7 +30,15 @@ static inline uint64_t tally_load64(const uint8_t *p)
 
 static inline void tally_store64(uint8_t *p, uint64_t v)
 {
-    for (unsigned i = 0; i < 8; i++) p[i] = (uint8_t)(v >> (8 * i));
+    // Written out: a loop would stay one.
+    p[0] = (uint8_t)v;
+    p[1] = (uint8_t)(v >> 8);
+    p[2] = (uint8_t)(v >> 16);
+    p[3] = (uint8_t)(v >> 24);
+    p[4] = (uint8_t)(v >> 32);
+    p[5] = (uint8_t)(v >> 40);
+    p[6] = (uint8_t)(v >> 48);
+    p[7] = (uint8_t)(v >> 56);
 }
 
 static inline uint32_t tally_load32(const uint8_t *p)
