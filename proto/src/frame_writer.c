@@ -105,10 +105,10 @@ static inline void add_id(struct tally_frame_writer *writer, enum tally_column c
 
 void tally_frame_removed(struct tally_frame_writer *writer, uint32_t id) { add_id(writer, TALLY_COLUMN_REMOVED, id); }
 
-void tally_frame_flush_changed(struct tally_frame_writer *writer)
+void tally_frame_changed(struct tally_frame_writer *writer, uint32_t id, int64_t difference)
 {
-    flush(writer, TALLY_COLUMN_CHANGED, TALLY_BLOCK_NUMBERS);
-    flush(writer, TALLY_COLUMN_DIFFERENCES, TALLY_BLOCK_NUMBERS);
+    add_id(writer, TALLY_COLUMN_CHANGED, id);
+    add(writer, TALLY_COLUMN_DIFFERENCES, difference);
 }
 
 void tally_frame_added(struct tally_frame_writer *writer, uint32_t id, struct tally_bytes key, int64_t value)

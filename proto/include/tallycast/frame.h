@@ -10,10 +10,8 @@
 #ifndef TALLYCAST_FRAME_H
 #define TALLYCAST_FRAME_H
 
-#include <assert.h>
 #include <tallycast/block.h>
 #include <tallycast/digest.h>
-#include <tallycast/limits.h>
 #include <tallycast/wire.h>
 
 enum tally_kind { TALLY_KIND_UNSPECIFIED = 0, TALLY_KIND_COUNTER = 1 };
@@ -147,24 +145,9 @@ void tally_frame_begin(struct tally_frame_writer *writer, const struct tally_fra
 void tally_frame_table_begin(struct tally_frame_writer *writer, uint32_t table, struct tally_bytes name,
                              enum tally_kind kind);
 void tally_frame_removed(struct tally_frame_writer *writer, uint32_t id);
-static inline void tally_frame_changed(struct tally_frame_writer *writer, uint32_t id, int64_t difference);
+void tally_frame_changed(struct tally_frame_writer *writer, uint32_t id, int64_t difference);
 void tally_frame_added(struct tally_frame_writer *writer, uint32_t id, struct tally_bytes key, int64_t value);
 void tally_frame_table_end(struct tally_frame_writer *writer);
 TALLY_CHECKED enum tally_status tally_frame_finish(struct tally_frame_writer *writer);
-
-// For tally_frame_changed: the blocks of both columns are full.
-void tally_frame_flush_changed(struct tally_frame_writer *writer);
-
-static inline void tally_frame_changed(struct tally_frame_writer *writer, uint32_t id, int64_t difference)
-{
-    uint64_t next = writer->next_id[TALLY_COLUMN_CHANGED], count = writer->counts[TALLY_COLUMN_CHANGED];
-    uint64_t at = count % TALLY_BLOCK_NUMBERS;
-    assert(id >= next && id < TALLY_ROWS_MAX);
-    writer->next_id[TALLY_COLUMN_CHANGED] = (uint64_t)id + 1;
-    writer->numbers[TALLY_COLUMN_CHANGED][at] = (int64_t)(id - next) + 1;
-    writer->numbers[TALLY_COLUMN_DIFFERENCES][at] = difference;
-    writer->counts[TALLY_COLUMN_CHANGED] = writer->counts[TALLY_COLUMN_DIFFERENCES] = count + 1;
-    if (at == TALLY_BLOCK_NUMBERS - 1) tally_frame_flush_changed(writer);
-}
 
 #endif
