@@ -97,6 +97,8 @@ def curves_svg(title, note, unit, series):
 
 # file -> (title, bench, subjects): groups of bars; or with a unit as fourth: subjects give the curve's name by (?P<name>) and x by (?P<x>).
 PICTURES = {
+    "reads": ("A read of 10M 8-byte keys, in C", "mirror", r"(dependent|independent) read, 10M keys"),
+    "bytes": ("What a changed count takes on the wire", "wire", r"frame bytes a change, .*% of"),
     "apply-time": ("What a change costs, by how many a version has", "mirror", r"apply (?P<x>\d+) of (?P<name>\S+ keys)$",
                    "across: changes of a version; up: ns a change"),
     "apply-copied": ("What a change copies, by how many a version has", "mirror", r"apply (?P<x>\d+) of (?P<name>\S+ keys): copied$",
