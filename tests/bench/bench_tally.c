@@ -193,7 +193,7 @@ static void bench_keys(const struct bench_options *options, const struct names *
                        const struct contestant *contestants, size_t count)
 {
     uint64_t random = options->seed, adds = options->size == BENCH_SMOKE   ? 20000
-                                            : options->size == BENCH_QUICK ? 1000000
+                                            : options->size == BENCH_QUICK ? 400000
                                                                            : 5000000;
     struct draws draws;
     draws_init(&draws, DRAWS, NAMES_KEY_BYTES_MAX);
