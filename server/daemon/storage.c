@@ -66,8 +66,8 @@ bool storage_open(struct daemon *daemon, const struct tally_server_ops *ops)
         .retention_bytes = options->retention_bytes,
         .snapshot_every = options->snapshot_every,
     };
-    status = tally_server_create(&core, &daemon->log.log, daemon->snapshots, &daemon->memory, ops, daemon,
-                                 &alloc_huge, &daemon->server);
+    status = tally_server_create(&core, &daemon->log.log, daemon->snapshots, &daemon->memory, ops, daemon, &alloc_huge,
+                                 &daemon->server);
     if (status) return refuse(daemon, "memory-max", value, status, "");
     status = tally_server_recover(daemon->server, now_ms);
     if (status == TALLY_OK) return true;

@@ -214,13 +214,14 @@ struct sim_producer {
     X(messages)                                                                                                        \
     X(dropped)                                                                                                         \
     X(duplicated)                                                                                                      \
-    X(corrupted) X(forged) X(replayed) X(partitions) X(server_crashes) X(server_dooms) X(server_stops)                 \
-        X(server_restarts) X(recover_refused) X(disk_failures) X(losses) X(records_damaged) X(foreign_records)         \
-            X(tails_lost) X(snapshots) X(snapshots_refused) X(edge_crashes) X(edge_boots) X(boot_messages)             \
-                X(stores_damaged) X(stores_lost) X(stores_rewritten) X(clock_jumps) X(no_memory) X(batches) X(acks)    \
-                    X(repeats) X(holes) X(given_up) X(pushes) X(removals) X(frames_applied) X(deltas) X(wholes)        \
-                        X(chunks) X(restarts) X(repairs) X(early) X(refused) X(timeouts) X(stalled) X(pins)            \
-                            X(verified_rows) X(frames_replayed) X(keys_drawn) X(virtual_ms) X(converge_ms_max)
+    X(corrupted)                                                                                                       \
+    X(forged) X(replayed) X(partitions) X(server_crashes) X(server_dooms) X(server_stops) X(server_restarts)           \
+        X(recover_refused) X(disk_failures) X(losses) X(records_damaged) X(foreign_records) X(tails_lost) X(snapshots) \
+            X(snapshots_refused) X(edge_crashes) X(edge_boots) X(boot_messages) X(stores_damaged) X(stores_lost)       \
+                X(stores_rewritten) X(clock_jumps) X(no_memory) X(batches) X(acks) X(repeats) X(holes) X(given_up)     \
+                    X(pushes) X(removals) X(frames_applied) X(deltas) X(wholes) X(chunks) X(restarts) X(repairs)       \
+                        X(early) X(refused) X(timeouts) X(stalled) X(pins) X(verified_rows) X(frames_replayed)         \
+                            X(keys_drawn) X(virtual_ms) X(converge_ms_max)
 
 struct sim_counters {
 #define X(name) uint64_t name;
