@@ -7,6 +7,7 @@ A test is a module with unittest cases that derive from Case and ends with `harn
 import collections
 import contextlib
 import ctypes
+import fcntl
 import gzip
 import http.client
 import json
@@ -49,10 +50,25 @@ def wait_until(condition, what, timeout=30.0, interval=0.02):
 _ports_given = set()
 
 
+def _own_ports():
+    """A thousand ports that no other test process takes as long as this one lives, and the locked file that says so."""
+    for number in range(21):
+        lock = open(Path(tempfile.gettempdir()) / f"tallycast-test-ports-{number}", "w", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return range(10240 + 1000 * number, 11240 + 1000 * number), lock
+        except OSError:
+            lock.close()
+    raise AssertionError("too many tests at once: no ports left")
+
+
+_ports, _ports_lock = _own_ports()
+
+
 def free_port():
     """A port that nobody listens on, below those that the system hands out by itself: it stays free for a daemon that is restarted."""
     for _ in range(1000):
-        port = random.SystemRandom().randrange(10240, 32000)
+        port = random.SystemRandom().choice(_ports)
         if port in _ports_given:
             continue
         with socket.socket() as probe:
