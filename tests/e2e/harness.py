@@ -53,7 +53,10 @@ _ports_given = set()
 def _own_ports():
     """A thousand ports that no other test process takes as long as this one lives, and the locked file that says so."""
     for number in range(21):
-        lock = open(Path(tempfile.gettempdir()) / f"tallycast-test-ports-{number}", "w", encoding="utf-8")
+        try:
+            lock = open(Path(tempfile.gettempdir()) / f"tallycast-test-ports-{number}", "w", encoding="utf-8")
+        except OSError:
+            continue  # another user's
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return range(10240 + 1000 * number, 11240 + 1000 * number), lock
