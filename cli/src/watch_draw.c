@@ -110,7 +110,7 @@ static void draw_first(struct watch *watch)
     char c[32], d[32], e[32], f[32];
     draw(watch, "  events/s        %-16schanged keys/s    %s", number_or_dash(watch_rate(place, WATCH_EVENTS), c),
          number_or_dash(watch_rate(place, WATCH_ROWS), d));
-    draw(watch, "  bytes on the wire per changed existing key   %s now, %s since the server's start",
+    draw(watch, "  bytes on the wire per changed existing key   %s now, %s in all",
          ratio_or_dash(watch_bytes_per_change(&place->before, &place->now), e),
          ratio_or_dash(watch_bytes_per_change(NULL, &place->now), f));
 }
