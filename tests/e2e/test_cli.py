@@ -330,7 +330,7 @@ class Cli(harness.Case):
         terminal.wait_shown(r"100 %")
         terminal.wait_shown(r"edge 1 .*live")
         self.count(server, [b"files\tkey-%d" % n for n in range(1000)])  # now they are there already
-        terminal.wait_shown(r"bytes on the wire per changed existing key .*, [0-9.]+ since")
+        terminal.wait_shown(r"bytes on the wire per changed existing key .*, [0-9.]+ in all")
         self.assertIn("\033[?25l", terminal.read())
         terminal.press(b"\x03")
         self.assertEqual(terminal.wait_exit(), 0)
