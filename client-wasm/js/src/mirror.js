@@ -4,6 +4,8 @@
 //
 // A Mirror is one instance of the module and one reader slot of its memory, for one thread. A key crosses once, into the slot's scratch; a
 // read is one call of the module and makes nothing in its memory. `get` gives a number, exact to 2^53; beyond that ask getBigInt.
+import { STATUS, TallycastError, check } from './errors.js'
+
 const ABI = 1
 const KEY_BYTES_MAX = 1024
 const NAME_BYTES_MAX = 64
@@ -12,42 +14,13 @@ const PAGES_MAX = 65536
 const SHARED_PAGES_MIN = 80 // what tallycast-shared.wasm imports at least
 const SHORT = 32 // characters: to here writing them one by one is as fast as encodeInto or faster
 
-// enum tally_status, as far as the module answers with it.
-const OK = 0, NO_MEMORY = 1, WRONG_EPOCH = 7, OLD = 9, LIMIT = 10, INVALID = 12, MORE = 26
-const STATUSES = {
-  1: ['TALLY_NO_MEMORY', 'the memory is full: give it a larger maximum (maxBytes)'],
-  2: ['TALLY_FULL', 'no slot is free: close mirrors or views that are not used'],
-  3: ['TALLY_MALFORMED', 'the bytes are no frame'],
-  4: ['TALLY_CORRUPT', 'the frame was damaged on its way: fetch it again'],
-  5: ['TALLY_DIGEST_MISMATCH', 'the result is not the state that the server cut: fetch the whole state'],
-  6: ['TALLY_WRONG_DATASET', 'the frame is of another dataset: check the dataset of the mirror and of the stream'],
-  7: ['TALLY_WRONG_EPOCH', 'the frame continues another lineage: fetch the whole state'],
-  8: ['TALLY_GAP', 'frames are missing before this one: fetch what follows the version that is held'],
-  10: ['TALLY_LIMIT', 'over a limit of the protocol'],
-  11: ['TALLY_NOT_FOUND', 'not there'],
-  12: ['TALLY_INVALID', 'a wrong argument'],
-  13: ['TALLY_STALLED', 'a view is kept so long that its garbage fills the memory: let it go'],
-  18: ['TALLY_UNSUPPORTED', 'made for another version of this package'],
-  19: ['TALLY_CLASH', 'two keys share a fingerprint: fetch the whole state']
-}
+const { OK, NO_MEMORY, WRONG_EPOCH, OLD, LIMIT, INVALID, MORE } = STATUS
 
 const STATS = ['reads', 'hits', 'misses', 'applies', 'refused', 'swaps', 'rowsChanged', 'retiredBytes', 'usedBytes', 'memoryBytes']
 
+export { TallycastError } from './errors.js'
+
 const encoder = new TextEncoder()
-
-export class TallycastError extends Error {
-  constructor(status, what) {
-    const [code, advice] = STATUSES[status] ?? [`TALLY_${status}`, `status ${status}`]
-    super(`${what}: ${advice}`)
-    this.name = 'TallycastError'
-    this.code = code
-    this.status = status
-  }
-}
-
-function check(status, what) {
-  if (status !== OK) throw new TallycastError(status, what)
-}
 
 // Writes a short key and says whether it is all there is to it: whether its characters are its bytes.
 function putAscii(key, bytes, at) {
@@ -194,6 +167,9 @@ export class Mirror {
     if (status === OLD) return 'old'
     throw new TallycastError(status, 'apply')
   }
+
+  // Forgets the chunks of a change that is not whole.
+  abandon() { this.#seat.wasm.tallycast_abandon() }
 
   // A server said at its time `nowMs` that (epoch, version) is its newest.
   confirm(epoch, version, nowMs) {

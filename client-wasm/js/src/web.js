@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The package in browsers, their workers, and Deno. A page without a bundler imports this file by its URL.
+import { opener } from './open.js'
+
+async function load(name) {
+  const answer = await fetch(new URL(`../wasm/${name}`, import.meta.url))
+  if (!answer.ok) throw new Error(`${answer.url}: ${answer.status} ${answer.statusText}`)
+  // Streaming wants the media type, which few servers of plain files know, and file: has none.
+  if (answer.headers.get('content-type')?.startsWith('application/wasm')) return WebAssembly.compileStreaming(answer)
+  return WebAssembly.compile(await answer.arrayBuffer())
+}
+
+export const openMirror = opener({ load, WebSocket: globalThis.WebSocket })
+export { TallycastError } from './errors.js'
+export { Mirror } from './mirror.js'

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The package in workerd, which compiles nothing at run time: the modules are imported. Open a mirror while a request or an event is handled:
+// there is no network before.
+import own from '../wasm/tallycast.wasm'
+import shared from '../wasm/tallycast-shared.wasm'
+import { opener } from './open.js'
+
+const modules = { 'tallycast.wasm': own, 'tallycast-shared.wasm': shared }
+
+export const openMirror = opener({ load: async (name) => modules[name], WebSocket: globalThis.WebSocket })
+export { TallycastError } from './errors.js'
+export { Mirror } from './mirror.js'
