@@ -1,41 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // New rows come in the order of their ids, which is a random order of pages. They are taken in batches: all are hashed and their
-// directory entries fetched, then the lines that they will go to, and only then each is put where it belongs.
+// directory entries fetched, then the lines that they will go to; while those come the next batch is hashed, and only then each is put
+// where it belongs.
 #include "add.h"
 #include "ids.h"
 #include "table.h"
 
 #define BATCH_ROWS 64u
 
+struct batch {
+    struct added rows[BATCH_ROWS];
+    uint32_t count;
+    struct tally_table_reader after; // what follows it
+    enum tally_status status;        // why it has no more rows
+};
+
 // The next rows, with their fingerprints, to BATCH_ROWS of them. With any status the ones before it are there.
-static enum tally_status gather(const struct work *work, struct tally_table_reader *change, struct added *rows,
-                                uint32_t *out_count)
+static void gather(const struct work *work, struct tally_table_reader *change, struct batch *batch)
 {
-    enum tally_status status = TALLY_OK;
-    uint32_t count = 0;
-    for (; count < BATCH_ROWS; count++) {
-        struct added *row = &rows[count];
-        if ((status = tally_table_next_added(change, &row->id, &row->key, &row->value))) break;
+    batch->status = TALLY_OK;
+    for (batch->count = 0; batch->count < BATCH_ROWS; batch->count++) {
+        struct added *row = &batch->rows[batch->count];
+        if ((batch->status = tally_table_next_added(change, &row->id, &row->key, &row->value))) break;
         row->fingerprint = tally_fingerprint(work->root->seed, row->key.data, row->key.size);
         if (work->table->directory) __builtin_prefetch(directory_entry(work->mirror, work->table, row->fingerprint));
     }
-    *out_count = count;
-    return status;
+    batch->after = *change;
 }
 
 // Always inline: see arena.c.
-static inline __attribute__((always_inline)) void fetch(const struct work *work, const struct added *rows,
-                                                        uint32_t count)
+static inline __attribute__((always_inline)) void fetch(const struct work *work, const struct batch *batch)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        const union page *page = page_of(work->mirror, work->table, rows[i].fingerprint);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        uint64_t fingerprint = batch->rows[i].fingerprint;
+        const union page *page = page_of(work->mirror, work->table, fingerprint);
         __builtin_prefetch(page, 1);
-        __builtin_prefetch(&page->cells[home_line(rows[i].fingerprint) * PAGE_LINE_ROWS], 1);
+        __builtin_prefetch(&page->cells[home_line(fingerprint) * PAGE_LINE_ROWS], 1);
     }
-    for (uint32_t i = 0; i < count; i++) {
-        const union page *page = page_of(work->mirror, work->table, rows[i].fingerprint);
-        // It will be copied, or split.
+}
+
+// The rest of those pages that will be copied, or split.
+static inline __attribute__((always_inline)) void fetch_whole(const struct work *work, const struct batch *batch)
+{
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const union page *page = page_of(work->mirror, work->table, batch->rows[i].fingerprint);
         if (page->head.generation == work->root->generation && page->head.rows < PAGE_ROWS_MAX) continue;
         for (uint32_t j = 1; j < PAGE_LINES; j++) __builtin_prefetch(&page->cells[j * PAGE_LINE_ROWS]);
     }
@@ -53,46 +62,47 @@ static uint32_t key_bytes_ahead(struct tally_table_reader ahead, uint32_t id)
     return bytes;
 }
 
-static enum tally_status add_ids(struct work *work, const struct tally_table_reader *change, const struct added *rows,
-                                 uint32_t count)
+static enum tally_status add_ids(struct work *work, const struct batch *batch)
 {
-    for (uint32_t first = 0, end; first < count; first = end) {
+    const struct added *rows = batch->rows;
+    for (uint32_t first = 0, end; first < batch->count; first = end) {
         uint32_t page = rows[first].id >> ID_PAGE_BITS;
-        for (end = first + 1; end < count && rows[end].id >> ID_PAGE_BITS == page;) end++;
-        bool last = end == count && (rows[end - 1].id + 1) % ID_PAGE_IDS != 0; // of those that were gathered
-        uint32_t ahead = last ? key_bytes_ahead(*change, rows[first].id) : 0;
+        for (end = first + 1; end < batch->count && rows[end].id >> ID_PAGE_BITS == page;) end++;
+        bool last = end == batch->count && (rows[end - 1].id + 1) % ID_PAGE_IDS != 0; // of those that were gathered
+        uint32_t ahead = last ? key_bytes_ahead(batch->after, rows[first].id) : 0;
         enum tally_status status = mirror_ids_add(work, rows + first, end - first, ahead);
         if (status) return status;
     }
     return TALLY_OK;
 }
 
-static enum tally_status add_rows(struct work *work, const struct tally_table_reader *change, const struct added *rows,
-                                  uint32_t count)
+static enum tally_status add_rows(struct work *work, const struct batch *batch)
 {
-    if (work->table->directory) fetch(work, rows, count);
-    enum tally_status status =
-        add_ids(work, change, rows, count); // first: an id in use is told before the key that it has
+    if (work->table->directory) fetch_whole(work, batch);
+    enum tally_status status = add_ids(work, batch); // first: an id in use is told before the key that it has
     if (status) return status;
     struct tally_digest digest = work->root->digest;
-    for (uint32_t i = 0; i < count; i++) {
-        if ((status = mirror_table_add(work, rows[i].fingerprint, rows[i].value))) return status;
-        tally_digest_add(&digest, tally_digest_row(work->table->digest_key, rows[i].fingerprint, rows[i].value));
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const struct added *row = &batch->rows[i];
+        if ((status = mirror_table_add(work, row->fingerprint, row->value))) return status;
+        tally_digest_add(&digest, tally_digest_row(work->table->digest_key, row->fingerprint, row->value));
     }
     work->root->digest = digest;
-    work->mirror->transaction.rows_changed += count;
+    work->mirror->transaction.rows_changed += batch->count;
     return TALLY_OK;
 }
 
 enum tally_status mirror_add(struct work *work, struct tally_table_reader *change)
 {
-    struct added rows[BATCH_ROWS];
-    enum tally_status status;
-    uint32_t count;
-    do {
-        status = gather(work, change, rows, &count);
-        enum tally_status added = add_rows(work, change, rows, count);
-        if (added) status = added;
-    } while (status == TALLY_OK);
-    return status == TALLY_NOT_FOUND ? TALLY_OK : status;
+    struct batch batches[2];
+    uint32_t now = 0;
+    gather(work, change, &batches[0]);
+    for (;;) {
+        struct batch *batch = &batches[now], *next = &batches[now ^= 1];
+        if (work->table->directory) fetch(work, batch);
+        if (!batch->status) gather(work, change, next);
+        enum tally_status status = add_rows(work, batch);
+        if (!status) status = batch->status;
+        if (status) return status == TALLY_NOT_FOUND ? TALLY_OK : status;
+    }
 }

@@ -53,6 +53,8 @@ struct row {
 #define PAGE_LINE_ROWS (LINE_BYTES / sizeof(struct row))
 // A page is split before it has more rows. Below the 63 that fit, so that every search meets a free row soon.
 #define PAGE_ROWS_MAX 60u
+// Most prefixes of twice as many rows have been split: a table of n rows is given pages of the depth that leaves each of them so many or more.
+#define PAGE_ROWS_FEW 36u
 
 struct page_head {
     uint64_t generation; // that wrote it
@@ -108,7 +110,8 @@ struct table {
     uint32_t ids, id_blocks;   // reference of their top (0: none); entries in it
     uint64_t digest_key;       // tally_digest_table
     uint32_t kind, name_bytes;
-    uint32_t forks, reserved; // in the directory
+    uint32_t forks;     // in the directory
+    uint32_t rows_told; // that it is said to get, for its first directory
     uint8_t name[TALLY_NAME_BYTES_MAX];
 };
 

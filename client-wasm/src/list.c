@@ -136,6 +136,7 @@ static void write_table(struct tally_frame_writer *writer, const struct tally_mi
 {
     uint32_t ids[ROWS_FETCHED], ids_count;
     tally_frame_table_begin(writer, number, tally_bytes(table->name, table->name_bytes), (enum tally_kind)table->kind);
+    tally_frame_table_rows(writer, table->rows);
     do {
         for (ids_count = 0; ids_count < ROWS_FETCHED; ids_count++) {
             id = next_id(mirror, table, id);

@@ -20,6 +20,9 @@ static enum tally_status table_create(struct work *work, const struct tally_tabl
     memset(table, 0, sizeof *table);
     table->digest_key = tally_digest_table(root->seed, change->name);
     table->kind = change->kind;
+    uint64_t rows =
+        change->rows < work->mirror->transaction.header.rows ? change->rows : work->mirror->transaction.header.rows;
+    table->rows_told = rows < TALLY_ROWS_MAX ? (uint32_t)rows : 0;
     table->name_bytes = (uint32_t)change->name.size;
     memcpy(table->name, change->name.data, change->name.size);
     root->table[root->tables++] = block;
@@ -118,19 +121,36 @@ static bool directory_set(struct work *work, uint64_t fingerprint, uint32_t dept
     return true;
 }
 
-// The first page and the directory above it.
+// The depth that pages of a table of so many rows have reached, nearly all of them.
+static uint32_t depth_for(uint64_t rows)
+{
+    uint32_t depth = 0;
+    while (depth < DEPTH_MAX && rows >> (depth + 1) >= PAGE_ROWS_FEW) depth++;
+    return depth;
+}
+
+// The directory and its pages, empty: as deep as the rows will need that the table is said to get. Splitting pages on the way there
+// would be half of the time that a whole state takes.
 static bool directory_create(struct work *work)
 {
-    uint32_t top = mirror_block_make(work, top_bytes(0));
-    uint32_t block = top ? mirror_block_make(work, BLOCK_BYTES) : 0;
-    uint32_t page = block ? mirror_block_make(work, PAGE_BYTES) : 0;
-    if (!page) return false;
-    mirror_page_init(at(work->mirror, page), work->root->generation, 0);
-    memset(at(work->mirror, block), 0, BLOCK_BYTES);
-    *(uint32_t *)at(work->mirror, block) = page;
-    *(uint32_t *)at(work->mirror, top) = block;
+    struct tally_mirror *mirror = work->mirror;
+    uint32_t depth = depth_for(work->table->rows_told), pages = 1u << depth;
+    uint32_t top = mirror_block_make(work, top_bytes(depth)), block = 0;
+    if (!top) return false;
+    for (uint32_t i = 0; i < pages; i++) {
+        if ((i & (BLOCK_ENTRIES - 1)) == 0) {
+            block = mirror_block_make(work, BLOCK_BYTES);
+            if (!block) return false;
+            memset(at(mirror, block), 0, BLOCK_BYTES);
+            ((uint32_t *)at(mirror, top))[i >> BLOCK_BITS] = block;
+        }
+        uint32_t page = mirror_block_make(work, PAGE_BYTES);
+        if (!page) return false;
+        mirror_page_init(at(mirror, page), work->root->generation, depth);
+        ((uint32_t *)at(mirror, block))[i & (BLOCK_ENTRIES - 1)] = page;
+    }
     work->table->directory = top;
-    work->table->depth = 0;
+    work->table->depth = depth;
     return true;
 }
 

@@ -161,6 +161,7 @@ static enum tally_status write_table(struct merge *merge, uint32_t number)
     const struct table *table = &merge->tables[number];
     enum tally_status status = sort(merge, table);
     if (status) return status;
+    uint64_t added = 0;
     tally_frame_table_begin(&merge->writer, number, table->name, table->kind);
     for (size_t i = 0; i < table->count;) {
         uint32_t id = (uint32_t)(merge->sorted[i] >> 32);
@@ -169,7 +170,9 @@ static enum tally_status write_table(struct merge *merge, uint32_t number)
             if ((status = compose(&net, &table->changes[(uint32_t)merge->sorted[i]]))) return status;
         }
         write_net(&merge->writer, id, &net);
+        added += net.added;
     }
+    tally_frame_table_rows(&merge->writer, added); // told of a table that is new in these frames: all that it has
     tally_frame_table_end(&merge->writer);
     return TALLY_OK;
 }

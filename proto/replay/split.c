@@ -61,6 +61,7 @@ static enum tally_status write_table(struct tally_split *split, struct tally_fra
     if (*budget < TABLE_BYTES_MAX) return TALLY_MORE;
     *budget -= TABLE_BYTES_MAX;
     tally_frame_table_begin(writer, split->table.table, split->table.name, split->table.kind);
+    tally_frame_table_rows(writer, split->table.rows);
     // A new table is named once; in a whole state each time.
     if (split->reader.header.from) split->table.name = (struct tally_bytes){0};
     while (status == TALLY_OK) {

@@ -118,6 +118,7 @@ enum table_field {
     T_ADDED_BLOCKS,
     T_KEY_SIZES_BLOCKS,
     T_VALUES_BLOCKS,
+    T_ROWS,
 };
 
 enum coding { CODING_VARINT, CODING_BLOCKS };
@@ -176,6 +177,7 @@ static enum tally_status scalar_field(struct tally_table_reader *table, const st
         if (field->value != TALLY_KIND_COUNTER) return TALLY_UNSUPPORTED;
         table->kind = TALLY_KIND_COUNTER;
         break;
+    case T_ROWS: table->rows = field->value; break;
     default:
         if (field->value > CODING_BLOCKS) return TALLY_UNSUPPORTED;
         *coding = (enum coding)field->value;
@@ -199,12 +201,13 @@ static enum tally_status table_open(struct tally_bytes message, uint64_t number_
     enum coding coding = CODING_VARINT;
     uint32_t seen = 0, columns_seen = 0;
     while ((status = tally_wire_next(&wire, &field)) == TALLY_OK) {
-        if (field.number > T_VALUES_BLOCKS) continue; // a newer version's: skipped, and may repeat
-        bool number = field.number == T_TABLE || field.number == T_KIND || field.number == T_CODING;
+        if (field.number > T_ROWS) continue; // a newer version's: skipped, and may repeat
+        bool number =
+            field.number == T_TABLE || field.number == T_KIND || field.number == T_CODING || field.number == T_ROWS;
         if (field.type != (number ? TALLY_WIRE_VARINT : TALLY_WIRE_BYTES)) return TALLY_MALFORMED;
         if (!first_time(&seen, field.number)) return TALLY_MALFORMED;
-        status = field.number < T_REMOVED ? scalar_field(&table, &field, &coding)
-                                          : column_field(&table, &field, &columns_seen);
+        status = number || field.number == T_NAME ? scalar_field(&table, &field, &coding)
+                                                  : column_field(&table, &field, &columns_seen);
         if (status) return status;
     }
     if (status != TALLY_NOT_FOUND) return status;

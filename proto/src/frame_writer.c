@@ -33,6 +33,7 @@ void tally_frame_table_begin(struct tally_frame_writer *writer, uint32_t table, 
     writer->table = table;
     writer->name = name;
     writer->kind = kind;
+    writer->rows = 0;
     for (unsigned i = 0; i < TALLY_COLUMNS; i++) {
         writer->columns[i].size = 0;
         writer->next_id[i] = 0;
@@ -125,6 +126,7 @@ void tally_frame_added(struct tally_frame_writer *writer, uint32_t id, struct ta
 static const uint8_t column_fields[TALLY_COLUMNS][2] = {{5, 12}, {6, 13}, {7, 14}, {8, 15}, {9, 16}, {10, 0}, {11, 17}};
 
 #define CODING_FIELD_BYTES 2u
+#define ROWS_FIELD         18u
 
 static uint64_t field_bytes(uint32_t number, uint64_t size)
 {
@@ -191,7 +193,9 @@ void tally_frame_table_end(struct tally_frame_writer *writer)
         return;
     }
     uint64_t size = writer->table ? 1 + tally_varint_size(writer->table) : 0, rows = 0;
+    bool rows_told = writer->name.size && writer->rows;
     if (writer->name.size) size += field_bytes(2, writer->name.size) + 2;
+    if (rows_told) size += tally_varint_size(ROWS_FIELD << 3) + tally_varint_size(writer->rows);
     for (unsigned i = 0; i < TALLY_COLUMNS; i++) {
         rows += writer->column_bytes[i];
         any |= blocks[i];
@@ -216,6 +220,7 @@ void tally_frame_table_end(struct tally_frame_writer *writer)
     for (unsigned i = 0; i < TALLY_COLUMNS; i++) {
         if (blocks[i]) write_blocks(writer, (enum tally_column)i);
     }
+    if (rows_told) tally_write_uint(out, ROWS_FIELD, writer->rows);
 }
 
 enum tally_status tally_frame_finish(struct tally_frame_writer *writer)

@@ -124,6 +124,7 @@ static bool write_rows(struct tally_state *state, struct tally_state_cursor *cur
     if (*room < TABLE_BYTES_MAX + ROW_BYTES_MAX + TALLY_KEY_BYTES_MAX) return false;
     *room -= TABLE_BYTES_MAX;
     tally_frame_table_begin(frame, cursor->table, tally_bytes(table->name, table->name_bytes), table->kind);
+    tally_frame_table_rows(frame, table->rows.live);
     for (; cursor->id < table->rows.ids; cursor->id++) {
         const struct tally_state_row *row = &table->rows.rows[cursor->id];
         if (!tally_row_live(row)) continue;

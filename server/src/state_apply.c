@@ -329,6 +329,7 @@ static void write_table(struct tally_state *state, uint32_t number)
     struct tally_frame_writer *frame = &state->frame;
     tally_frame_table_begin(frame, number, tally_bytes(table->name, table->created ? table->name_bytes : 0),
                             table->kind);
+    tally_frame_table_rows(frame, table->rows.live);
     for (size_t i = 0; i < table->changes_count; i++) {
         const struct tally_change *change = &changes[i];
         if (!change->what) tally_frame_changed(frame, change->id, change->difference);

@@ -62,6 +62,7 @@ static void load(struct world *world)
         head.more = end < world->keys_count;
         tally_frame_begin(&frame.writer, &head);
         tally_frame_table_begin(&frame.writer, 0, test_text("t"), TALLY_KIND_COUNTER);
+        tally_frame_table_rows(&frame.writer, world->keys_count);
         for (; id < end; id++) tally_frame_added(&frame.writer, id, world_key(world, id), world->values[id]);
         tally_frame_table_end(&frame.writer);
         finish(&frame);

@@ -21,6 +21,7 @@ static enum tally_status copy(struct tally_bytes message, struct test_frame *aga
     while ((status = tally_frame_next_table(&reader, &table)) == TALLY_OK) {
         FUZZ_CHECK(table.table < TALLY_TABLES_MAX);
         tally_frame_table_begin(&again->writer, table.table, table.name, table.kind);
+        tally_frame_table_rows(&again->writer, table.rows);
         for (last = 0; (status = tally_table_next_removed(&table, &id)) == TALLY_OK; last = id + 1) {
             FUZZ_CHECK(id >= last && id < TALLY_ROWS_MAX);
             tally_frame_removed(&again->writer, id);

@@ -84,6 +84,8 @@ static void open_table(struct open_frame *frame, const struct test_vectors *at)
     check(tally_bytes_equal(frame->table.name, test_text(frame->name)), at, "table name");
     check(frame->table.kind == (named ? TALLY_KIND_COUNTER : TALLY_KIND_UNSPECIFIED), at, "kind");
     tally_frame_table_begin(&frame->again.writer, frame->table.table, test_text(frame->name), frame->table.kind);
+    check(frame->table.rows == test_vectors_number(at, 4), at, "rows told");
+    tally_frame_table_rows(&frame->again.writer, frame->table.rows);
     frame->has_table = true;
 }
 

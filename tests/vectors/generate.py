@@ -181,8 +181,8 @@ class Table:
     """One TableChange: removed [id], changed [(id, difference)], added [(id, key, value)]. `coding`: "best", as a server writes it; "varints", as one
     that knows no blocks does; or {field: codes}: these columns in blocks."""
 
-    def __init__(self, number, name=b"", removed=(), changed=(), added=(), coding="best"):
-        self.number, self.name, self.coding = number, name, coding
+    def __init__(self, number, name=b"", removed=(), changed=(), added=(), coding="best", rows=0):
+        self.number, self.name, self.coding, self.rows = number, name, coding, rows
         self.removed, self.changed, self.added = list(removed), list(changed), list(added)
 
     def columns(self):
@@ -211,7 +211,7 @@ class Table:
             plain[10] = f_bytes(10, b"".join(a[1] for a in self.added))
         return (f_uint(1, self.number) + (f_bytes(2, self.name) + f_uint(3, 1) if self.name else b"") +
                 f_uint(4, 1 if tight else 0) + b"".join(column for field, column in sorted(plain.items()) if field not in tight) +
-                b"".join(column for _, column in sorted(tight.items())))
+                b"".join(column for _, column in sorted(tight.items())) + f_uint(18, self.rows))
 
 
 class Frame:
@@ -233,7 +233,7 @@ class Frame:
             word, name, self.dataset.decode(), self.epoch, self.origin, self.to, self.cut_ms, self.digest, self.rows, seed,
             self.chunk, int(self.more))]
         for t in self.tables:
-            out.append("table %d %s" % (t.number, t.name.decode() + " counter" if t.name else "- -"))
+            out.append("table %d %s" % (t.number, "%s counter %d" % (t.name.decode(), t.rows) if t.name else "- - 0"))
             out += ["removed %d" % i for i in t.removed]
             out += ["changed %d %d" % c for c in t.changed]
             out += ["added %d %s %d" % (i, k.hex(), v) for i, k, v in t.added]
@@ -348,7 +348,8 @@ class Model:
                     free += 1
                 rows[free] = [key, difference]
                 added.append((free, key, difference))
-            tables.append(Table(number, name if new else b"", removed, sorted(changed), sorted(added)))
+            tables.append(Table(number, name if new else b"", removed, sorted(changed), sorted(added),
+                                rows=len(rows) if new else 0))
         self.version += 1
         tables.sort(key=lambda t: t.number)
         return Frame(self.epoch, origin, self.version, self.cut(), self.digest(), self.count(), tables,
@@ -361,10 +362,10 @@ class Model:
         """The whole state, in chunks of per_chunk rows or in one. A table without rows stands where its rows would."""
         chunks, room = [[]], per_chunk or max(1, self.count())
         for n, (name, rows) in enumerate(zip(self.names, self.rows)):
-            chunks[-1].append(Table(n, name))
+            chunks[-1].append(Table(n, name, rows=len(rows)))
             for i, (k, v) in sorted(rows.items()):
                 if room == 0:
-                    chunks.append([Table(n, name)])
+                    chunks.append([Table(n, name, rows=len(rows))])
                     room = per_chunk
                 chunks[-1][-1].added.append((i, k, v))
                 room -= 1
@@ -446,7 +447,7 @@ def frames(out):
         Table(0, removed=[1], changed=[(0, 1)],
               added=[(1, b"new-in-the-freed-id", 7), (2, b"libuv/LICENSE", 3)]),
         Table(1, removed=[0, 1]),
-        Table(2, b"extremes", added=[(i, k, v) for i, (k, v) in sorted(m.rows[2].items())])])
+        Table(2, b"extremes", added=[(i, k, v) for i, (k, v) in sorted(m.rows[2].items())], rows=len(m.rows[2]))])
     story += ["mirror main", "apply frame-first.bin OK"]
     emit("frame-merged.bin", merged)
     story += m.lines()
@@ -469,12 +470,19 @@ def frames(out):
     for n, frame in enumerate(chunks):
         emit("frame-chunk-%d.bin" % n, frame, "MORE" if frame.more else "OK")
     story += big.lines()
-    # As a server wrote it that knew no blocks.
+    # As a server wrote it that knew no blocks and told no rows.
     plain = big.whole()[0]
     for table in plain.tables:
-        table.coding = "varints"
+        table.coding, table.rows = "varints", 0
     story += ["mirror main"]
     emit("frame-varints.bin", plain, word="read")
+    story += big.lines()
+    # The rows that a table is said to have are not believed.
+    lying = big.whole()[0]
+    for table, rows in zip(lying.tables, (1, 1 << 63, 1000, 0, 500)):
+        table.rows = rows
+    story += ["mirror main"]
+    emit("frame-rows-lying.bin", lying)
     story += big.lines()
     block_frames(emit, story)
     story += ["mirror main", "apply frame-chunk-1.bin GAP", "apply frame-chunk-0.bin MORE", "apply frame-chunk-2.bin GAP",

@@ -52,6 +52,7 @@ struct tally_table_reader {
     uint32_t table;
     struct tally_bytes name; // size 0: the table is known
     enum tally_kind kind;
+    uint64_t rows; // that the table is said to have in the end, 0: not said. To make room by; nothing was checked
     struct tally_wire removed, changed, differences, added, key_sizes, values; // what was not decoded yet
     struct tally_wire keys;
     uint32_t blocks;              // a bit for each column that is in blocks
@@ -124,6 +125,7 @@ struct tally_frame_writer {
     uint32_t table;
     struct tally_bytes name;
     enum tally_kind kind;
+    uint64_t rows;
     uint64_t next_id[TALLY_COLUMNS];
     // Of the table: numbers in each column; bytes of all but those of the last block as varints; the last block. After table_end: what
     // each column took in the frame, tag and size included (0: nothing).
@@ -144,6 +146,8 @@ struct tally_frame_writer {
 void tally_frame_begin(struct tally_frame_writer *writer, const struct tally_frame_header *header);
 void tally_frame_table_begin(struct tally_frame_writer *writer, uint32_t table, struct tally_bytes name,
                              enum tally_kind kind);
+// Of a table with a name, any time before its end: how many live rows it has when the whole change is applied.
+static inline void tally_frame_table_rows(struct tally_frame_writer *writer, uint64_t rows) { writer->rows = rows; }
 void tally_frame_removed(struct tally_frame_writer *writer, uint32_t id);
 void tally_frame_changed(struct tally_frame_writer *writer, uint32_t id, int64_t difference);
 void tally_frame_added(struct tally_frame_writer *writer, uint32_t id, struct tally_bytes key, int64_t value);
