@@ -6,6 +6,7 @@
 
 #include "catchup.h"
 #include "gather.h"
+#include "record_clock.h"
 #include "server.h"
 #include "snapshot.h"
 
@@ -27,6 +28,7 @@ struct tally_server {
     bool reader_open;
     struct tally_state state;
     struct tally_gather gather;
+    struct tally_record_clock clock;
     struct tally_history history;
     struct tally_catchup catchup;
 

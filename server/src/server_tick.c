@@ -220,12 +220,10 @@ static enum tally_status finish(struct tally_server *server, bool first, uint64_
 
 // ---------------------------------------------------------------------------------------------------- the tick
 
-static enum tally_status cut(struct tally_server *server, uint64_t now_ms)
+static enum tally_status cut(struct tally_server *server, uint64_t time_ms, uint64_t now_ms)
 {
     struct tally_bytes record;
-    const struct tally_state *state = &server->state;
-    const struct tally_record_header header = {.version = state->version + 1,
-                                               .time_ms = now_ms > state->time_ms ? now_ms : state->time_ms};
+    const struct tally_record_header header = {.version = server->state.version + 1, .time_ms = time_ms};
     // Without memory for the last few bytes nothing happened yet: the next tick tries again.
     if (tally_gather_cut(&server->gather, &header, &record)) return TALLY_OK;
     enum tally_status status = tally_server_commit(server, header.version, record);
@@ -237,10 +235,11 @@ enum tally_status tally_server_tick(struct tally_server *server, uint64_t now_ms
     if (server->failed) return server->failed;
     if (!server->recovered) return TALLY_INVALID;
     enum tally_status status = TALLY_OK;
+    uint64_t time_ms = tally_record_clock_see(&server->clock, now_ms, server->state.time_ms);
     if (server->unverified)
         status = finish(server, false, now_ms);
     else if (server->gather.count)
-        status = cut(server, now_ms);
+        status = cut(server, time_ms, now_ms);
     if (status) return status;
     if (server->unverified) return TALLY_OK;
     tally_mirror_confirm(server->mirror, server->state.epoch, server->state.version, now_ms);
