@@ -98,6 +98,7 @@ struct tally_server_options {
     uint32_t waiters_max;     // 65536: requests waiting for one tick
     // For tests only. 0: none. Two keys count as clashing when their fingerprints agree in these bits.
     uint64_t clash_mask;
+    uint32_t frame_bytes_max; // 0: that of limits.h
 };
 
 struct tally_server;

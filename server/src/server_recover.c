@@ -18,8 +18,11 @@
 
 static enum tally_status state_init(struct tally_server *server, uint64_t epoch, struct tally_seed seed)
 {
-    const struct tally_state_options options = {
-        .dataset = server->options.dataset, .epoch = epoch, .seed = seed, .clash_mask = server->options.clash_mask};
+    const struct tally_state_options options = {.dataset = server->options.dataset,
+                                                .epoch = epoch,
+                                                .seed = seed,
+                                                .clash_mask = server->options.clash_mask,
+                                                .frame_bytes_max = server->options.frame_bytes_max};
     tally_state_deinit(&server->state);
     return tally_state_init(&server->state, &options, server->alloc);
 }

@@ -12,7 +12,7 @@
 //   - the frame tells the net effect: a row that came and went leaves no trace; one that went and came back is removed and
 //     added; a difference of 0 is left out. A record that changes nothing still gives a frame, without tables.
 //   - when two live keys of a table share a fingerprint: tally_seed_next, epoch + 1, all fingerprints anew (again, if need be), and
-//     the record gives no frame: its version is told as a whole state.
+//     the record gives no frame: its version is told as a whole state. So is one whose frame would be over TALLY_FRAME_BYTES_MAX.
 //
 // Threads: belongs to one thread. Out of memory in the middle of a record leaves a state that is of no use (`broken`): every
 // later call says so. It must be rebuilt from the log.
@@ -34,7 +34,7 @@ struct tally_state_options {
     uint64_t epoch;             // of version 0
     struct tally_seed seed;
     // 0: those of limits.h. They are part of the function: all servers of a log have the same. Others are for tests.
-    uint32_t producers_max, tables_max, rows_max;
+    uint32_t producers_max, tables_max, rows_max, frame_bytes_max;
     uint64_t clash_mask; // 0: all bits; see server.h
 };
 
@@ -79,7 +79,7 @@ struct tally_state {
     const struct tally_alloc *alloc;
     uint8_t dataset[TALLY_NAME_BYTES_MAX];
     uint32_t dataset_bytes;
-    uint32_t tables_max, rows_max;
+    uint32_t tables_max, rows_max, frame_bytes_max;
     uint64_t clash_mask;
     uint64_t epoch, version, time_ms;
     struct tally_seed seed;

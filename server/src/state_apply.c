@@ -377,12 +377,18 @@ static enum tally_status write_frame(struct tally_state *state, struct tally_wri
                                               .rows = state->rows,
                                               .digest = state->digest,
                                               .seed = state->seed};
+    size_t frame_at = out->size;
     state->frame.out = out;
     tally_frame_begin(&state->frame, &header);
     for (uint32_t i = 0; i < state->tables_count; i++) {
         if (state->tables[i].changes_count || state->tables[i].created) write_table(state, i);
     }
-    return tally_frame_finish(&state->frame);
+    if ((status = tally_frame_finish(&state->frame))) return status;
+    if (out->size - frame_at <= state->frame_bytes_max) return TALLY_OK;
+    // More than anyone takes in one message: it is told as a whole state.
+    out->size = frame_at;
+    state->whole = true;
+    return TALLY_OK;
 }
 
 // ---------------------------------------------------------------------------------------------------- a record

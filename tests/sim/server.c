@@ -381,6 +381,7 @@ static enum tally_status create(struct sim_server *server)
         .pin_idle_ms = 1000,
         .waiters_max = 100,
         .clash_mask = config->clash_mask,
+        .frame_bytes_max = config->frame_bytes_max,
     };
     enum tally_status status = tally_memory_map(SIM_MEMORY_BYTES, 0, &server->memory);
     if (status) return status;

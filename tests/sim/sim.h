@@ -56,6 +56,7 @@ struct sim_config {
     uint64_t tick_ms, heartbeat_ms;
     uint64_t retired_bytes_max;
     uint64_t clash_mask;
+    uint32_t frame_bytes_max; // 0: the limit's
     uint32_t retention_versions;
     uint64_t snapshot_every;
 };

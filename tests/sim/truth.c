@@ -275,7 +275,8 @@ void sim_truth_replay(struct sim *sim)
     const struct tally_state_options options = {.dataset = test_text(SIM_DATASET),
                                                 .epoch = identity->epoch,
                                                 .seed = identity->seed,
-                                                .clash_mask = sim->config.clash_mask};
+                                                .clash_mask = sim->config.clash_mask,
+                                                .frame_bytes_max = sim->config.frame_bytes_max};
     struct tally_state state;
     struct tally_writer out = test_writer();
     SIM_CHECK(sim, tally_state_init(&state, &options, &tally_alloc_libc) == TALLY_OK);

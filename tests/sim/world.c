@@ -91,6 +91,8 @@ static void draw_config(struct test_random *random, struct sim_config *config)
     // So few bits that some keys clash, and so many that a new seed helps.
     unsigned bits = 2 * (32 - (unsigned)__builtin_clz(config->keys)) + (unsigned)test_random_below(random, 6);
     if (test_random_percent(random, 10)) config->clash_mask = ((uint64_t)1 << bits) - 1;
+    // Versions whose frame is too large to be told.
+    if (test_random_percent(random, 10)) config->frame_bytes_max = (uint32_t)test_random_between(random, 100, 500);
     // Whole states of several chunks: the state must be large, and so the run is slow.
     bool large = test_random_percent(random, 4);
     if (large) {

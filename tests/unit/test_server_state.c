@@ -40,6 +40,36 @@ static void test_random_records_against_the_model(void **unused)
     }
 }
 
+// A frame that would be over the limit is not told: the version is a whole state of the same epoch, and the next has a frame again.
+static void test_a_frame_over_the_limit(void **unused)
+{
+    (void)unused;
+    struct test_random random = test_random_start("state: frames over the limit");
+    unsigned wholes = 0, frames = 0;
+    for (int round = 0; round < 20; round++) {
+        struct world *world = world_open(&random, &tally_alloc_libc, 0);
+        uint32_t bytes_max = world->state.frame_bytes_max = (uint32_t)test_random_between(&random, 110, 250);
+        for (int i = 0; i < 60; i++) {
+            struct tally_applied applied;
+            step(world, &applied);
+            assert_int_equal(world->state.epoch, 1000);
+            if (applied.whole) {
+                wholes++;
+                assert_int_equal(world->out.size, 0);
+                world_apply_whole(&world->state, &world->mirror);
+            } else {
+                frames++;
+                struct tally_bytes frame = tally_writer_bytes(&world->out);
+                assert_true(frame.size <= bytes_max);
+                assert_int_equal(tally_mirror_apply(world->mirror.mirror, &world->mirror.memory, frame), TALLY_OK);
+            }
+            world_mirror_equals(&world->mirror, &world->model);
+        }
+        world_close(world);
+    }
+    assert_true(wholes > 20 && frames > 20);
+}
+
 // A fingerprint of few bits makes clashes; the digest keeps all bits, so that the mirror goes along.
 static void test_clashes_begin_new_epochs(void **unused)
 {
@@ -502,6 +532,7 @@ int main(void)
         cmocka_unit_test(test_a_record_that_does_not_follow_changes_nothing),
         cmocka_unit_test(test_a_new_epoch_in_a_record_keeps_the_rows),
         cmocka_unit_test(test_random_records_against_the_model),
+        cmocka_unit_test(test_a_frame_over_the_limit),
         cmocka_unit_test(test_clashes_begin_new_epochs),
         cmocka_unit_test(test_every_snapshot_and_its_tail_give_the_same),
         cmocka_unit_test(test_a_damaged_snapshot_is_refused),
