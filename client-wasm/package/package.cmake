@@ -10,6 +10,7 @@ set(tally_proto_headers alloc batch block bytes digest fingerprint frame framefi
 list(TRANSFORM tally_proto_headers PREPEND ${PROJECT_SOURCE_DIR}/proto/include/tallycast/)
 list(TRANSFORM tally_proto_headers APPEND .h)
 install(FILES ${tally_proto_headers} include/tallycast/mirror.h include/tallycast/memory.h include/tallycast/tally.h
+  include/tallycast/guest.h
   DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/tallycast COMPONENT client)
 
 set(tally_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/tallycast)

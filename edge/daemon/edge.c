@@ -309,6 +309,22 @@ static enum tally_status start_links(struct edge *edge, struct tally_reason *out
     return edge_links_open(&links, &links_ops, edge, &edge->loop, &edge->links, out_reason);
 }
 
+static enum tally_status start_guests(struct edge *edge, struct tally_reason *out_reason)
+{
+    if (!edge->options->guests.count) return TALLY_OK;
+#ifdef TALLY_HAVE_WASMTIME
+    struct tally_guests_options guests = {.settings = edge->options->guests,
+                                          .deadline_ms = (unsigned)edge->options->guest_deadline_ms,
+                                          .memory_bytes_max = edge->options->guest_memory_max,
+                                          .threads = (unsigned)edge->options->threads,
+                                          .source = &edge->host_source};
+    return tally_guests_create(&guests, &edge->guests, out_reason);
+#else
+    tally_reason_set(out_reason, "built without Wasmtime"); // edge_options_check said so before
+    return TALLY_UNSUPPORTED;
+#endif
+}
+
 static enum tally_status start_http(struct edge *edge, struct tally_reason *out_reason)
 {
     const struct edge_options *options = edge->options;
@@ -342,6 +358,7 @@ static int start(struct edge *edge)
     if (tally_store_open(&store, &edge->store, &reason) != TALLY_OK) return fail(EXIT_REFUSED, &reason);
     if (create_host(edge, &reason) != TALLY_OK) return fail(EXIT_REFUSED, &reason);
     if (create_sync(edge, &reason) != TALLY_OK || boot(edge, &reason) != TALLY_OK) return fail(EXIT_REFUSED, &reason);
+    if (start_guests(edge, &reason) != TALLY_OK) return fail(EXIT_REFUSED, &reason);
     edge_fill_source(edge);
     edge_show(edge, true);
     if (tally_store_start(edge->store, &edge->source, (unsigned)options->threads) != TALLY_OK) {
@@ -360,6 +377,9 @@ static void stop(struct edge *edge)
     uint64_t start_ms = clock_ms(CLOCK_MONOTONIC), grace_ms = edge->options->grace_ms;
     edge_links_stop(edge->links);
     tally_http_stop(&edge->http, (unsigned)grace_ms);
+#ifdef TALLY_HAVE_WASMTIME
+    tally_guests_destroy(&edge->guests);
+#endif
     tally_feed_destroy(&edge->feed);
     uint64_t spent_ms = clock_ms(CLOCK_MONOTONIC) - start_ms;
     tally_store_close(&edge->store, (unsigned)(grace_ms > spent_ms ? grace_ms - spent_ms : 0));

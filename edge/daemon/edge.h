@@ -9,6 +9,7 @@
 
 #include "options.h"
 
+#include <edge/guests/guests.h>
 #include <edge/host/host.h>
 #include <edge/nng/links.h>
 #include <edge/src/sync.h>
@@ -40,6 +41,7 @@ struct edge {
     struct edge_links *links;
     struct tally_feed *feed; // to the guests of /v1/stream
     struct tally_http *http;
+    struct tally_guests *guests; // null: none were set
 
     pthread_mutex_t mutex; // of shown
     struct edge_shown shown;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "options.h"
 
+#include <edge/guests/guests.h>
 #include <edge/src/sync.h>
 #include <io/endpoint.h>
 #include <io/http.h>
@@ -32,6 +33,12 @@ static const struct tally_setting table[] = {
                        "tallycast-shared.wasm; without this setting the one that was built or installed with the edge"),
     TALLY_SETTING_NUMBER(struct edge_options, memory_max, "memory-max", "bytes", "4G", (uint64_t)64 << 20,
                          (uint64_t)1 << 40, "bound of the mirror's memory; the WASM client takes 4G at most"),
+    TALLY_SETTING_LIST(struct edge_options, guests, "guest", "NAME=FILE", NULL, TALLY_GUESTS_MAX,
+                       "WebAssembly module that answers /v1/guest/NAME (docs/guests.md); once for each guest"),
+    TALLY_SETTING_NUMBER(struct edge_options, guest_deadline_ms, "guest-deadline", "ms", "100", 10, 10000,
+                         "a call of a guest that takes longer is ended and answered with 504"),
+    TALLY_SETTING_NUMBER(struct edge_options, guest_memory_max, "guest-memory-max", "bytes", "16M", 64 << 10,
+                         (uint64_t)1 << 32, "most memory of one instance of a guest; each thread has its own"),
     TALLY_SETTING_NUMBER(struct edge_options, streams_max, "stream-connections", "streams", "1024", 1,
                          TALLY_STREAMS_MAX, "streams (WebSockets of /v1/stream) that may be open at a time"),
     TALLY_SETTING_LIST(struct edge_options, stream_origins, "stream-origin", "ORIGIN", NULL, 64,
@@ -82,8 +89,15 @@ enum tally_status edge_options_check(const struct edge_options *options, struct 
         tally_reason_set(out_reason, "--client wasm: this edge was built without Wasmtime");
         return TALLY_INVALID;
     }
+    if (options->guests.count) {
+        tally_reason_set(out_reason, "--guest %s: this edge was built without Wasmtime", options->guests.items[0]);
+        return TALLY_INVALID;
+    }
+    enum tally_status status = TALLY_OK;
+#else
+    enum tally_status status = tally_guests_check(&options->guests, out_reason);
 #endif
-    enum tally_status status = tally_http_check("http", options->http, out_reason);
+    if (status == TALLY_OK) status = tally_http_check("http", options->http, out_reason);
     for (size_t i = 0; status == TALLY_OK && i < options->subscribe.count; i++) {
         status = tally_endpoint_check("subscribe", options->subscribe.items[i], &tls, out_reason);
         if (status == TALLY_OK) status = tally_endpoint_check("catchup", options->catch_up.items[i], &tls, out_reason);

@@ -12,6 +12,8 @@ struct edge_options {
     const char *data, *dataset, *http, *module;
     struct tally_strings subscribe, catch_up;
     uint64_t threads, max_age_ms, memory_max, grace_ms;
+    struct tally_strings guests;
+    uint64_t guest_deadline_ms, guest_memory_max;
     unsigned client, log_level, log_format;
     uint64_t streams_max, stream_idle_ms, stream_parts_ms, stream_bytes;
     struct tally_strings stream_origins;

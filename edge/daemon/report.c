@@ -227,6 +227,9 @@ static void get_metrics(void *ctx, struct tally_writer *out)
     sync_metrics(out, &shown.sync);
     store_metrics(out, &store);
     tally_metrics_mirror(out, &shown.mirror, &info->held);
+#ifdef TALLY_HAVE_WASMTIME
+    if (edge->guests) tally_guests_metrics(edge->guests, out);
+#endif
 }
 
 // ---------------------------------------------------------------------------------------------------- source
@@ -243,6 +246,15 @@ static void close_reader(void *ctx, void *reader)
     edge->host_source.close_reader(edge->host_source.ctx, reader);
 }
 
+#ifdef TALLY_HAVE_WASMTIME
+static unsigned call_guest(void *ctx, unsigned thread, void *reader, const struct tally_http_call *call,
+                           struct tally_http_reply *reply, struct tally_reason *out_reason)
+{
+    struct edge *edge = ctx;
+    return tally_guests_call(edge->guests, thread, reader, call, reply, out_reason);
+}
+#endif
+
 void edge_fill_source(struct edge *edge)
 {
     edge->source = edge->host_source;
@@ -252,4 +264,7 @@ void edge_fill_source(struct edge *edge)
     edge->source.state = get_state;
     edge->source.ready = get_ready;
     edge->source.metrics = get_metrics;
+#ifdef TALLY_HAVE_WASMTIME
+    if (edge->guests) edge->source.call = call_guest;
+#endif
 }

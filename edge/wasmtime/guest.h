@@ -36,6 +36,7 @@
     X(info)                                                                                                            \
     X(table)                                                                                                           \
     X(table_info)                                                                                                      \
+    X(get)                                                                                                             \
     X(get_many)                                                                                                        \
     X(write_chunk)
 

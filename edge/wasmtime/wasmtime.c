@@ -232,17 +232,42 @@ static size_t get_some(struct wasm_reader *reader, uint32_t view, uint32_t table
     return some;
 }
 
-static enum tally_status get_many(void *opened, const struct tally_http_view *view, struct tally_bytes table,
-                                  const struct tally_bytes *keys, size_t count, int64_t *out_values, bool *out_found)
+static enum tally_status table_number(void *opened, const struct tally_http_view *view, struct tally_bytes name,
+                                      uint32_t *out_table)
 {
     struct wasm_reader *reader = opened;
     uint32_t number;
-    if (table.size > TALLY_NAME_BYTES_MAX) return TALLY_NOT_FOUND;
-    memcpy(wasm_at(&reader->instance, reader->scratch), table.data, table.size);
+    if (name.size > TALLY_NAME_BYTES_MAX) return TALLY_NOT_FOUND;
+    memcpy(wasm_at(&reader->instance, reader->scratch), name.data, name.size);
     if (!wasm_do(&reader->instance, table, &number, WASM_I32(view->opaque[0]), WASM_I32(reader->scratch),
-                 WASM_I32(table.size)))
+                 WASM_I32(name.size)))
         return TALLY_IO;
     if ((int32_t)number < 0) return (enum tally_status)(-(int32_t)number);
+    *out_table = number;
+    return TALLY_OK;
+}
+
+// scratch: the value | the key
+static enum tally_status get_one(void *opened, const struct tally_http_view *view, uint32_t table,
+                                 struct tally_bytes key, int64_t *out_value)
+{
+    struct wasm_reader *reader = opened;
+    uint8_t *at = wasm_at(&reader->instance, reader->scratch);
+    uint32_t status;
+    if (key.size > TALLY_KEY_BYTES_MAX) return TALLY_NOT_FOUND;
+    memcpy(at + 8, key.data, key.size);
+    if (!wasm_do(&reader->instance, get, &status, WASM_I32(view->opaque[0]), WASM_I32(table),
+                 WASM_I32(reader->scratch + 8), WASM_I32(key.size), WASM_I32(reader->scratch)))
+        return TALLY_IO;
+    if (status == TALLY_OK) *out_value = (int64_t)tally_load64(at);
+    return (enum tally_status)status;
+}
+
+static enum tally_status get_numbered(void *opened, const struct tally_http_view *view, uint32_t number,
+                                      const struct tally_bytes *keys, size_t count, int64_t *out_values,
+                                      bool *out_found)
+{
+    struct wasm_reader *reader = opened;
     for (size_t done = 0; done < count;) {
         size_t some = get_some(reader, (uint32_t)view->opaque[0], number, keys + done, count - done, out_values + done,
                                out_found + done);
@@ -250,6 +275,14 @@ static enum tally_status get_many(void *opened, const struct tally_http_view *vi
         done += some;
     }
     return TALLY_OK;
+}
+
+static enum tally_status get_many(void *opened, const struct tally_http_view *view, struct tally_bytes table,
+                                  const struct tally_bytes *keys, size_t count, int64_t *out_values, bool *out_found)
+{
+    uint32_t number;
+    enum tally_status status = table_number(opened, view, table, &number);
+    return status ? status : get_numbered(opened, view, number, keys, count, out_values, out_found);
 }
 
 static enum tally_status write_chunk(void *opened, const struct tally_http_view *view, struct tally_cursor *cursor,
@@ -460,6 +493,9 @@ static enum tally_status wasm_create(const struct tally_host_options *options, s
         .info = info,
         .table_info = table_info,
         .get_many = get_many,
+        .table = table_number,
+        .get = get_one,
+        .get_numbered = get_numbered,
         .write_chunk = write_chunk,
     };
     return TALLY_OK;

@@ -34,6 +34,23 @@ struct tally_http_state {
     uint64_t views_max_ms;   // a whole state is sent for at most this long (0: no bound)
 };
 
+// A request to a guest of one's own (/v1/guest/{name}...), borrowed for the call.
+struct tally_http_call {
+    struct tally_bytes name, path; // path: what follows the name, the query included, as it was sent
+    struct tally_bytes body;
+    bool post; // else GET or HEAD
+};
+
+#define TALLY_HTTP_TYPE_BYTES 101u
+
+// What it is answered. `body` is empty and `type` "application/json" before the call.
+struct tally_http_reply {
+    unsigned status;
+    char type[TALLY_HTTP_TYPE_BYTES];
+    struct tally_view_info info; // the version that the answer is of
+    struct tally_writer *body;
+};
+
 // All slots must be filled but for those marked. `reader` is what open_reader gave for the calling thread.
 struct tally_http_source {
     void *ctx;
@@ -57,10 +74,25 @@ struct tally_http_source {
     // count <= TALLY_QUERY_KEYS_MAX.
     enum tally_status (*get_many)(void *reader, const struct tally_http_view *view, struct tally_bytes table,
                                   const struct tally_bytes *keys, size_t count, int64_t *out_values, bool *out_found);
+    // Number of the named table, for the two below: good for as long as the view. TALLY_NOT_FOUND.
+    enum tally_status (*table)(void *reader, const struct tally_http_view *view, struct tally_bytes name,
+                               uint32_t *out_table);
+    // TALLY_NOT_FOUND, also for a number out of range. `key` of any size.
+    enum tally_status (*get)(void *reader, const struct tally_http_view *view, uint32_t table, struct tally_bytes key,
+                             int64_t *out_value);
+    // As get_many; a number out of range finds nothing.
+    enum tally_status (*get_numbered)(void *reader, const struct tally_http_view *view, uint32_t table,
+                                      const struct tally_bytes *keys, size_t count, int64_t *out_values,
+                                      bool *out_found);
     // The next chunk of the whole state, a sealed frame, as tally_view_write_chunk; `out` holds
     // TALLY_CHUNK_BYTES_MAX.
     enum tally_status (*write_chunk)(void *reader, const struct tally_http_view *view, struct tally_cursor *cursor,
                                      uint32_t *chunk, uint8_t *out, size_t *out_bytes, bool *out_more);
+
+    // Null: there are no guests. Answers a request to one, on the thread of that number, which owns `reader`. 0, or the status that is
+    // answered instead, with the reason.
+    unsigned (*call)(void *ctx, unsigned thread, void *reader, const struct tally_http_call *call,
+                     struct tally_http_reply *reply, struct tally_reason *out_reason);
 
     // Any thread. Strings stay valid as long as the source.
     void (*state)(void *ctx, struct tally_http_state *out_state);

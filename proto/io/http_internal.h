@@ -83,6 +83,8 @@ struct http_thread {
     int64_t values[TALLY_QUERY_KEYS_MAX];
     bool found[TALLY_QUERY_KEYS_MAX];
     struct http_guests guests;
+    struct tally_http_reply reply; // of a guest of one's own, and its lines of the head
+    char reply_head[160];
 };
 
 struct tally_http {
@@ -189,7 +191,12 @@ void http_post_get(struct http_connection *connection);
 void http_get_metrics(struct http_connection *connection);
 void http_get_readyz(struct http_connection *connection);
 
+uint64_t http_age_ms(const struct http_connection *connection, const struct tally_view_info *info);
+
 bool http_percent_decode(struct tally_bytes text, uint8_t *out, size_t *out_size); // false: a bad escape
+
+// http_call.c: "name..." as it was sent.
+void http_call_guest(struct http_connection *connection, struct tally_bytes path);
 
 // http_upgrade.c: refuses, or makes connection->guest.
 void http_get_stream(struct http_connection *connection);

@@ -36,7 +36,7 @@ void http_error(struct http_connection *connection, unsigned status, const char 
 
 // ---------------------------------------------------------------------------------------------------- what every answer names
 
-static uint64_t age_ms(const struct http_connection *connection, const struct tally_view_info *info)
+uint64_t http_age_ms(const struct http_connection *connection, const struct tally_view_info *info)
 {
     const struct tally_http_source *source = source_of(connection);
     uint64_t now_ms;
@@ -59,7 +59,7 @@ static void version_fields(struct http_connection *connection, struct tally_json
     tally_json_hex64(json, "epoch", info->epoch);
     tally_json_u64(json, "version", info->version);
     if (info->version)
-        tally_json_u64(json, "age_ms", age_ms(connection, info));
+        tally_json_u64(json, "age_ms", http_age_ms(connection, info));
     else
         tally_json_null(json, "age_ms");
 }
@@ -105,7 +105,7 @@ void http_get_version(struct http_connection *connection)
     else
         tally_json_null(&json, "cut_at");
     if (info.version)
-        tally_json_u64(&json, "age_ms", age_ms(connection, &info));
+        tally_json_u64(&json, "age_ms", http_age_ms(connection, &info));
     else
         tally_json_null(&json, "age_ms");
     tally_json_u64(&json, "lag", state.newest_version > info.version ? state.newest_version - info.version : 0);

@@ -34,7 +34,8 @@ static void method_wrong(struct http_connection *connection, const char *allow)
 void http_route(struct http_connection *connection)
 {
     static const char key_path[] = "/v1/get/";
-    const size_t key_path_size = sizeof key_path - 1;
+    static const char guest_path[] = "/v1/guest/";
+    const size_t key_path_size = sizeof key_path - 1, guest_path_size = sizeof guest_path - 1;
     const char *url = connection->url;
     size_t size = strcspn(url, "?");
     bool get = connection->parser.method == HTTP_GET || connection->head, post = connection->parser.method == HTTP_POST;
@@ -43,6 +44,15 @@ void http_route(struct http_connection *connection)
             http_get_key(connection, tally_bytes(url + key_path_size, size - key_path_size));
         else
             method_wrong(connection, "GET, HEAD");
+        return;
+    }
+    if (size > guest_path_size && memcmp(url, guest_path, guest_path_size) == 0) {
+        if (!connection->thread->http->source.call)
+            http_error(connection, 404, "there are no guests here");
+        else if (get || post)
+            http_call_guest(connection, tally_bytes(url + guest_path_size, strlen(url) - guest_path_size));
+        else
+            method_wrong(connection, "GET, HEAD, POST");
         return;
     }
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {

@@ -75,16 +75,38 @@ static enum tally_status table_info(void *reader, const struct tally_http_view *
     return tally_view_table_info(&native, table, out_info);
 }
 
+static enum tally_status table_number(void *reader, const struct tally_http_view *view, struct tally_bytes name,
+                                      uint32_t *out_table)
+{
+    struct tally_view native = view_of(view);
+    (void)reader;
+    return tally_view_table(&native, name, out_table);
+}
+
+static enum tally_status get_one(void *reader, const struct tally_http_view *view, uint32_t table,
+                                 struct tally_bytes key, int64_t *out_value)
+{
+    struct tally_view native = view_of(view);
+    (void)reader;
+    return tally_view_get(&native, table, key, out_value);
+}
+
+static enum tally_status get_numbered(void *reader, const struct tally_http_view *view, uint32_t table,
+                                      const struct tally_bytes *keys, size_t count, int64_t *out_values,
+                                      bool *out_found)
+{
+    struct tally_view native = view_of(view);
+    (void)reader;
+    tally_view_get_many(&native, table, keys, count, out_values, out_found);
+    return TALLY_OK;
+}
+
 static enum tally_status get_many(void *reader, const struct tally_http_view *view, struct tally_bytes table,
                                   const struct tally_bytes *keys, size_t count, int64_t *out_values, bool *out_found)
 {
-    struct tally_view native = view_of(view);
     uint32_t number;
-    (void)reader;
-    enum tally_status status = tally_view_table(&native, table, &number);
-    if (status) return status;
-    tally_view_get_many(&native, number, keys, count, out_values, out_found);
-    return TALLY_OK;
+    enum tally_status status = table_number(reader, view, table, &number);
+    return status ? status : get_numbered(reader, view, number, keys, count, out_values, out_found);
 }
 
 static enum tally_status write_chunk(void *reader, const struct tally_http_view *view, struct tally_cursor *cursor,
@@ -111,6 +133,9 @@ enum tally_status tally_reads_native_create(struct tally_mirror *mirror, void *o
         .info = info,
         .table_info = table_info,
         .get_many = get_many,
+        .table = table_number,
+        .get = get_one,
+        .get_numbered = get_numbered,
         .write_chunk = write_chunk,
     };
     return TALLY_OK;

@@ -33,6 +33,8 @@
 #define TALLY_HTTP_BODY_BYTES_MAX (8u << 20) // body of one POST
 #define TALLY_HTTP_URL_BYTES_MAX  4096u      // path and query; a key may be percent-encoded
 
+#define TALLY_GUEST_ANSWER_BYTES_MAX (1u << 20) // body of what a guest of the edge answers
+
 // Readers of one mirror (slots); see mirror.h.
 #define TALLY_READERS_MAX 64u
 
