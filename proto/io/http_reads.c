@@ -129,7 +129,7 @@ void http_get_tables(struct http_connection *connection)
         if (source->table_info(connection->thread->reader, &view, i, &table)) continue;
         tally_json_object_begin(&json, NULL);
         tally_json_bytes(&json, "table", table.name);
-        tally_json_str(&json, "kind", table.kind == TALLY_KIND_COUNTER ? "counter" : "unknown");
+        tally_json_str(&json, "kind", tally_kind_name(table.kind));
         tally_json_u64(&json, "keys", table.rows);
         tally_json_object_end(&json);
     }

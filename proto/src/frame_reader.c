@@ -174,8 +174,8 @@ static enum tally_status scalar_field(struct tally_table_reader *table, const st
         table->name = field->bytes;
         break;
     case T_KIND:
-        if (field->value != TALLY_KIND_COUNTER) return TALLY_UNSUPPORTED;
-        table->kind = TALLY_KIND_COUNTER;
+        if (field->value < TALLY_KIND_COUNTER || field->value >= TALLY_KINDS) return TALLY_UNSUPPORTED;
+        table->kind = (enum tally_kind)field->value;
         break;
     case T_ROWS: table->rows = field->value; break;
     default:

@@ -29,7 +29,9 @@ enum exit_code { EXIT_DONE = 0, EXIT_WRONG_USE = 2, EXIT_CANNOT_REACH = 3, EXIT_
 
 struct daemon {
     const struct options *options;
-    struct tally_table_names tables; // of --table
+    struct tally_table_names tables;                             // of --table, and ...
+    struct tally_named_definition definitions[TALLY_TABLES_MAX]; // ... what they are to be
+    size_t definitions_count;
     enum exit_code exit_code;
 
     // What the core stands on.

@@ -4,6 +4,8 @@
 #include <io/http.h>
 #include <string.h>
 
+#include "../src/definitions.h"
+
 #define TEXT(member, name, unit, value, help) TALLY_SETTING_TEXT(struct options, member, name, unit, value, help)
 #define NUMBER(member, name, unit, value, min, max, help)                                                              \
     TALLY_SETTING_NUMBER(struct options, member, name, unit, value, min, max, help)
@@ -25,8 +27,11 @@ static const struct tally_setting table[] = {
     NUMBER(tick_ms, "tick", "ms", "20", 1, 60000, "Time between two versions while there is input"),
     CHOICE(tables, "tables", "open|closed", "open",
            "Whether a batch may begin any new table, or only those of --table"),
-    TALLY_SETTING_LIST(struct options, table, "table", "NAME", NULL, TALLY_TABLES_MAX,
-                       "Table that a batch may begin though they are closed"),
+    TALLY_SETTING_LIST(
+        struct options, table, "table", "DEFINITION", NULL, TALLY_TABLES_MAX,
+        "Table that is to be: NAME KIND [ttl=1h] [max-keys=N] [window=1h or 1h/1m] [k=N] [capacity=N] [of=TABLE] "
+        "[precision=N], KIND being counter, gauge, min, max, distinct or topk; NAME alone: a batch may begin "
+        "it though tables are closed"),
     CHOICE(durable, "durable", "sync|none", "sync",
            "Whether a batch is acknowledged after its record is on disk (sync) or with the system (none: a crash of "
            "the machine may lose the last, and begins a new epoch)"),
@@ -67,6 +72,19 @@ const struct tally_settings_spec server_settings = {
     .table_count = sizeof table / sizeof *table,
 };
 
+static enum tally_status check_table(const char *text, struct tally_reason *out_reason)
+{
+    struct tally_bytes name, word;
+    struct tally_definition definition;
+    const char *why;
+    bool defined;
+    enum tally_status status = tally_definition_parse(text, &name, &definition, &defined, &word, &why);
+    if (status)
+        tally_reason_set(out_reason, "--table \"%s\": %s%.*s%s%s", text, word.size ? "\"" : "", (int)word.size,
+                         (const char *)word.data, word.size ? "\": " : "", why);
+    return status;
+}
+
 enum tally_status options_check(const struct options *options, struct tally_reason *out_reason)
 {
     const struct {
@@ -80,10 +98,8 @@ enum tally_status options_check(const struct options *options, struct tally_reas
         return TALLY_INVALID;
     }
     for (size_t i = 0; i < options->table.count; i++) {
-        const char *name = options->table.items[i];
-        if (tally_name_valid(tally_bytes(name, strlen(name)))) continue;
-        tally_reason_set(out_reason, "--table \"%s\": expected 1 to 64 of a-z 0-9 _ . -", name);
-        return TALLY_INVALID;
+        enum tally_status status = check_table(options->table.items[i], out_reason);
+        if (status) return status;
     }
     if (!options->tls.cert != !options->tls.key) {
         tally_reason_set(out_reason, "--tls-cert and --tls-key belong together");

@@ -34,6 +34,23 @@ static bool files_open(struct daemon *daemon)
     return status == TALLY_OK || refuse(daemon, "data", data, status, text);
 }
 
+// What --table says: names that may begin, and definitions. options_check took each.
+static void tables_take(struct daemon *daemon)
+{
+    for (size_t i = 0; i < daemon->options->table.count; i++) {
+        struct tally_named_definition *named = &daemon->definitions[daemon->definitions_count];
+        struct tally_bytes word;
+        const char *why;
+        bool defined;
+        if (tally_definition_parse(daemon->options->table.items[i], &named->table, &named->definition, &defined, &word,
+                                   &why))
+            continue;
+        memcpy(daemon->tables.names[daemon->tables.count], named->table.data, named->table.size);
+        daemon->tables.sizes[daemon->tables.count++] = (uint8_t)named->table.size;
+        daemon->definitions_count += defined;
+    }
+}
+
 bool storage_open(struct daemon *daemon, const struct tally_server_ops *ops)
 {
     const struct options *options = daemon->options;
@@ -49,18 +66,15 @@ bool storage_open(struct daemon *daemon, const struct tally_server_ops *ops)
     if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
         return refuse(daemon, "data", options->data, TALLY_IO, "the system gives no random numbers");
     uint64_t now_ms = daemon_now_ms();
-    for (size_t i = 0; i < options->table.count; i++) {
-        size_t size = strlen(options->table.items[i]);
-        memcpy(daemon->tables.names[i], options->table.items[i], size);
-        daemon->tables.sizes[i] = (uint8_t)size;
-        daemon->tables.count++;
-    }
+    tables_take(daemon);
     const struct tally_server_options core = {
         .dataset = tally_bytes(options->dataset, strlen(options->dataset)),
         .epoch_new = now_ms << 20 | (random.epoch & 0xfffff),
         .seed_new = random.seed,
         .tables_closed = options->tables == 1,
         .tables_allowed = &daemon->tables,
+        .definitions = daemon->definitions,
+        .definitions_count = daemon->definitions_count,
         .heartbeat_ms = options->heartbeat_ms,
         .retention_versions = (uint32_t)options->retention_versions,
         .retention_bytes = options->retention_bytes,
@@ -72,8 +86,10 @@ bool storage_open(struct daemon *daemon, const struct tally_server_ops *ops)
     status = tally_server_recover(daemon->server, now_ms);
     if (status == TALLY_OK) return true;
     if (status == TALLY_NO_MEMORY) return refuse(daemon, "memory-max", value, status, "");
-    return refuse(daemon, "data", options->data, status,
-                  status == TALLY_WRONG_DATASET ? "it holds another dataset than --dataset says" : "");
+    const char *text = "";
+    if (status == TALLY_WRONG_DATASET) text = "it holds another dataset than --dataset says";
+    if (status == TALLY_INVALID) text = "what it holds does not fit a --table, which the log names";
+    return refuse(daemon, "data", options->data, status, text);
 }
 
 void storage_close(struct daemon *daemon)

@@ -37,6 +37,7 @@ void tally_gather_reset(struct tally_gather *gather)
     gather->waiters_count = 0;
     gather->pending_rows = 0;
     gather->names.count = 0;
+    gather->definitions = 0;
     if (gather->index) memset(gather->index, 0, sizeof *gather->index << gather->index_bits);
 }
 
@@ -141,16 +142,20 @@ static bool may_begin(const struct tally_gather *gather, uint32_t first)
 {
     const struct tally_table_names *names = &gather->names;
     for (uint32_t i = first; gather->tables_closed && i < names->count; i++) {
-        if (!names_have(gather->tables_allowed, names->names[i], names->sizes[i])) return false;
+        if (names->kinds[i] != TALLY_NAME_ERRORS &&
+            !names_have(gather->tables_allowed, names->names[i], names->sizes[i]))
+            return false;
     }
     return true;
 }
 
 bool tally_gather_offer(struct tally_gather *gather, const struct tally_state *state, struct tally_bytes batch,
-                        bool waits, uint64_t token, struct tally_verdict *out_verdict)
+                        bool waits, uint64_t token, struct tally_verdict *out_verdict,
+                        struct tally_refusal *out_refusal)
 {
     struct tally_batch_reader reader;
     uint64_t entries;
+    *out_refusal = (struct tally_refusal){0};
     *out_verdict = (struct tally_verdict){.status = tally_batch_open(batch, &reader)};
     if (out_verdict->status) return false;
     uint64_t producer = reader.header.producer, sequence = reader.header.sequence;
@@ -169,7 +174,8 @@ bool tally_gather_offer(struct tally_gather *gather, const struct tally_state *s
         return false;
     }
     uint32_t names = gather->names.count;
-    enum tally_status status = tally_state_admit(state, &reader, &gather->names, gather->pending_rows, &entries);
+    enum tally_status status =
+        tally_state_admit(state, &reader, &gather->names, gather->pending_rows, &entries, out_refusal);
     if (!status && !may_begin(gather, names)) status = TALLY_FORBIDDEN;
     if (!status) status = reserve_pending(gather);
     if (!status && waits) status = reserve_waiter(gather);
@@ -184,6 +190,34 @@ bool tally_gather_offer(struct tally_gather *gather, const struct tally_state *s
     *slot_of(gather, producer) = ++gather->count;
     gather->pending_rows += entries;
     return true;
+}
+
+enum tally_status tally_gather_define(struct tally_gather *gather, const struct tally_state *state,
+                                      struct tally_bytes table, const struct tally_definition *definition, bool waits,
+                                      uint64_t token, const char **out_why)
+{
+    uint32_t names = gather->names.count;
+    size_t size = gather->record.size;
+    *out_why = "no room in this tick: again later";
+    enum tally_status status = tally_state_admit_definition(state, table, definition, &gather->names, out_why);
+    if (!status && size + TALLY_DEFINITION_BYTES_MAX + TALLY_RECORD_HEADER_BYTES_MAX > TALLY_RECORD_BYTES_MAX)
+        status = TALLY_BUSY;
+    if (!status && waits) status = reserve_waiter(gather);
+    if (!status) {
+        tally_record_definition(&gather->record, table, definition);
+        if (gather->record.failed) {
+            gather->record.failed = false;
+            gather->record.size = size;
+            status = TALLY_NO_MEMORY;
+        }
+    }
+    if (status) {
+        gather->names.count = names;
+        return status;
+    }
+    wait_for(gather, TALLY_WAITS_DEFINED, waits, token);
+    gather->definitions++;
+    return TALLY_OK;
 }
 
 enum tally_status tally_gather_cut(struct tally_gather *gather, const struct tally_record_header *header,

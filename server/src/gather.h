@@ -10,8 +10,9 @@
 
 struct tally_waiter {
     uint64_t token;
-    uint32_t batch; // number in the record
+    uint32_t batch; // number in the record, or TALLY_WAITS_DEFINED
 };
+#define TALLY_WAITS_DEFINED UINT32_MAX
 
 // A batch of the record to be; its number is its place in the list.
 struct tally_pending {
@@ -30,7 +31,8 @@ struct tally_gather {
     struct tally_waiter *waiters;
     uint32_t waiters_count, waiters_capacity, waiters_max;
     uint64_t pending_rows;          // at most so many new rows are pending
-    struct tally_table_names names; // tables that pending batches begin
+    uint32_t definitions;           // pending
+    struct tally_table_names names; // tables that pending batches and definitions begin
     bool tables_closed;
     const struct tally_table_names *tables_allowed;
 };
@@ -51,9 +53,16 @@ void tally_gather_deinit(struct tally_gather *gather);
 // Offers a batch (copied). With `waits` the token is kept for the outcome. Returns true when the batch is pending, alone or as a repeat of one that is: its
 // verdict comes with the record. False: *out_verdict is the answer now, and nothing was kept: what tally_batch_open and tally_state_admit
 // say, TALLY_REPEAT, TALLY_HOLE, TALLY_UNKNOWN_PRODUCER, TALLY_FORBIDDEN (a new table that may not begin), TALLY_BUSY (the record or the list
-// of waiters is full), TALLY_NO_MEMORY.
+// of waiters is full), TALLY_NO_MEMORY; *out_refusal tells more, and borrows from the batch.
 bool tally_gather_offer(struct tally_gather *gather, const struct tally_state *state, struct tally_bytes batch,
-                        bool waits, uint64_t token, struct tally_verdict *out_verdict);
+                        bool waits, uint64_t token, struct tally_verdict *out_verdict,
+                        struct tally_refusal *out_refusal);
+
+// Offers a complete definition, which will be applied before the batches of the record; with `waits` the token is kept for the outcome, which is
+// TALLY_OK. TALLY_INVALID, TALLY_FULL with *out_why, TALLY_BUSY, TALLY_NO_MEMORY: nothing was kept.
+TALLY_CHECKED enum tally_status tally_gather_define(struct tally_gather *gather, const struct tally_state *state,
+                                                    struct tally_bytes table, const struct tally_definition *definition,
+                                                    bool waits, uint64_t token, const char **out_why);
 
 // The sealed record of everything pending, borrowed until the reset. TALLY_NO_MEMORY (nothing changed; it may be tried again).
 TALLY_CHECKED enum tally_status tally_gather_cut(struct tally_gather *gather, const struct tally_record_header *header,

@@ -3,15 +3,15 @@
 
 #include <tallycast/limits.h>
 
-enum { RECORD_VERSION = 1, RECORD_TIME_MS, RECORD_BATCHES, RECORD_EPOCH };
+enum { RECORD_VERSION = 1, RECORD_TIME_MS, RECORD_BATCHES, RECORD_EPOCH, RECORD_DEFINITIONS };
 
 // ---------------------------------------------------------------------------------------------------- reading
 
 // `again`: its seal was checked, or made, before.
 static enum tally_status record_open(struct tally_bytes message, bool again, struct tally_record_reader *out_reader)
 {
-    static const enum tally_wire_type types[] = {TALLY_WIRE_VARINT, TALLY_WIRE_VARINT, TALLY_WIRE_VARINT,
-                                                 TALLY_WIRE_BYTES, TALLY_WIRE_FIXED64};
+    static const enum tally_wire_type types[] = {TALLY_WIRE_VARINT, TALLY_WIRE_VARINT,  TALLY_WIRE_VARINT,
+                                                 TALLY_WIRE_BYTES,  TALLY_WIRE_FIXED64, TALLY_WIRE_BYTES};
     struct tally_bytes inner;
     if (message.size > TALLY_RECORD_BYTES_MAX) return TALLY_LIMIT;
     enum tally_status status = TALLY_OK;
@@ -20,15 +20,19 @@ static enum tally_status record_open(struct tally_bytes message, bool again, str
     else
         status = tally_unseal(message, &inner);
     if (status) return status;
-    struct tally_record_reader reader = {.batches = tally_wire(inner)};
+    struct tally_record_reader reader = {.batches = tally_wire(inner), .definitions = tally_wire(inner)};
     struct tally_wire wire = tally_wire(inner);
     struct tally_wire_field field;
     uint32_t seen = 0;
     while ((status = tally_wire_next(&wire, &field)) == TALLY_OK) {
-        if (field.number > RECORD_EPOCH) continue;
+        if (field.number > RECORD_DEFINITIONS) continue;
         if (field.type != types[field.number]) return TALLY_MALFORMED;
         if (field.number == RECORD_BATCHES) {
             reader.batches_count++;
+            continue;
+        }
+        if (field.number == RECORD_DEFINITIONS) {
+            reader.definitions_count++;
             continue;
         }
         if (seen >> field.number & 1) return TALLY_MALFORMED;
@@ -55,15 +59,26 @@ enum tally_status tally_record_open_again(struct tally_bytes message, struct tal
     return record_open(message, true, out_reader);
 }
 
-bool tally_record_next(struct tally_record_reader *reader, struct tally_bytes *out_batch)
+static bool next_of(struct tally_wire *wire, uint32_t number, struct tally_bytes *out_bytes)
 {
     struct tally_wire_field field;
-    while (tally_wire_next(&reader->batches, &field) == TALLY_OK) {
-        if (field.number != RECORD_BATCHES) continue;
-        *out_batch = field.bytes;
+    while (tally_wire_next(wire, &field) == TALLY_OK) {
+        if (field.number != number) continue;
+        *out_bytes = field.bytes;
         return true;
     }
     return false;
+}
+
+bool tally_record_next(struct tally_record_reader *reader, struct tally_bytes *out_batch)
+{
+    return next_of(&reader->batches, RECORD_BATCHES, out_batch);
+}
+
+bool tally_record_next_definition(struct tally_record_reader *reader, struct tally_bytes *out_definition)
+{
+    if (reader->definitions_count == 0) return false; // without looking through the batches
+    return next_of(&reader->definitions, RECORD_DEFINITIONS, out_definition);
 }
 
 // ---------------------------------------------------------------------------------------------------- writing
@@ -82,6 +97,12 @@ void tally_record_begin(struct tally_writer *out)
 void tally_record_batch(struct tally_writer *out, struct tally_bytes batch)
 {
     tally_write_bytes(out, RECORD_BATCHES, batch);
+}
+
+void tally_record_definition(struct tally_writer *out, struct tally_bytes table,
+                             const struct tally_definition *definition)
+{
+    tally_definition_write(out, RECORD_DEFINITIONS, table, definition);
 }
 
 enum tally_status tally_record_finish(struct tally_writer *out, const struct tally_record_header *header,

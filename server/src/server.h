@@ -22,6 +22,7 @@
 #include <tallycast/alloc.h>
 #include <tallycast/mirror.h>
 
+#include "definitions.h"
 #include "record_log.h"
 #include "snapshot_store.h"
 
@@ -44,7 +45,9 @@ enum tally_server_level { TALLY_SERVER_DEBUG, TALLY_SERVER_INFO, TALLY_SERVER_WA
     X(SNAPSHOT_FAILED, ERROR, "snapshot_failed")   /* version, status: the log stays; tried again later */             \
     X(TRIM_FAILED, ERROR, "trim_failed")           /* version, status */                                               \
     X(REQUEST_REFUSED, DEBUG, "request_refused")   /* status, text */                                                  \
-    X(STOPPED, INFO, "stopped")                    /* epoch, version */
+    X(DEFINED, INFO, "defined")                    /* version; count: tables that are what the settings say */         \
+    X(DEFINITION_REFUSED, ERROR, "definition_refused") /* status, text: the settings do not fit what is there */       \
+    X(STOPPED, INFO, "stopped")                        /* epoch, version */
 
 enum tally_server_event_kind {
 #define X(name, level, text) TALLY_SERVER_EVENT_##name,
@@ -78,6 +81,11 @@ struct tally_server_ops {
 
 // ---------------------------------------------------------------------------------------------------- object
 
+struct tally_named_definition {
+    struct tally_bytes table;
+    struct tally_definition definition;
+};
+
 struct tally_server_options {
     struct tally_bytes dataset; // copied
     // For a log that is new or whose continuity cannot be proven: Unix milliseconds << 20 | 20 random bits, and 128 random bits.
@@ -85,6 +93,9 @@ struct tally_server_options {
     struct tally_seed seed_new;
     bool tables_closed;                             // batches that would begin another table than ...
     const struct tally_table_names *tables_allowed; // ... these are refused; must outlive the object; null: none
+    // What tables are to be, complete; those that are not so yet are defined when the server has recovered. Must outlive the object.
+    const struct tally_named_definition *definitions;
+    size_t definitions_count;
     // 0 takes the default.
     uint64_t heartbeat_ms;       // 1000: distance of heartbeats when nothing is published
     uint32_t retention_versions; // 4096: frames kept for those who are behind ...
@@ -116,7 +127,8 @@ void tally_server_destroy(struct tally_server **server);
 
 // Once, first: loads the newest snapshot that verifies, replays the log behind it, and begins a new epoch where continuity cannot be proven
 // (with a record of its own, so that it is part of the log). A log and snapshots of another dataset: TALLY_WRONG_DATASET. What cannot be put
-// together again is refused with TALLY_CORRUPT and an event that says what is wrong: nothing is overwritten. TALLY_NO_MEMORY, TALLY_IO,
+// together again is refused with TALLY_CORRUPT and an event that says what is wrong: nothing is overwritten. Definitions of the options that
+// do not fit what is there: TALLY_INVALID, and an event. TALLY_NO_MEMORY, TALLY_IO,
 // TALLY_NO_SPACE, TALLY_UNSUPPORTED. Cost: that of everything found; blocks.
 TALLY_CHECKED enum tally_status tally_server_recover(struct tally_server *server, uint64_t now_ms);
 
@@ -133,6 +145,11 @@ void tally_server_request(struct tally_server *server, enum tally_endpoint endpo
 
 // A batch that nobody waits for. What is refused is counted.
 void tally_server_push(struct tally_server *server, struct tally_bytes request, uint64_t now_ms);
+
+// What a table is to be from the next record on; kind unspecified: as it is. The answer comes through ops->reply with this token: TALLY_OK
+// with the version when it is durable; TALLY_INVALID, TALLY_LIMIT, TALLY_FULL, TALLY_BUSY, TALLY_NO_MEMORY with words that say why.
+void tally_server_define(struct tally_server *server, uint64_t token, struct tally_bytes table,
+                         const struct tally_definition *definition);
 
 // Cuts the record of what was gathered since the last tick, if there is anything, and takes it all the way; publishes a heartbeat when one is due;
 // does a bounded piece of whatever snapshot or trim is under way. Any status but TALLY_OK is final: see the top.

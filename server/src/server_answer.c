@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Requests in, answers out.
+#include <stdio.h>
+
 #include "server_parts.h"
 
 // Answers without a frame or values fit here: they need no memory, so there is always an answer.
-#define SMALL_BYTES 512u
+#define SMALL_BYTES   640u
+#define REFUSAL_BYTES 320u
 
 static struct tally_answer blank(const struct tally_server *server)
 {
@@ -75,33 +78,78 @@ static void count_verdict(struct tally_server *server, enum tally_status status)
 
 // The verdict when there is one now; false when the batch is pending.
 static bool offer(struct tally_server *server, struct tally_bytes batch, bool waits, uint64_t token,
-                  struct tally_verdict *out_verdict)
+                  struct tally_verdict *out_verdict, struct tally_refusal *out_refusal)
 {
-    if (closed(server)) {
+    *out_refusal = (struct tally_refusal){.what = closed(server)};
+    if (out_refusal->what) {
         *out_verdict = (struct tally_verdict){.status = TALLY_BUSY};
-    } else if (tally_gather_offer(&server->gather, &server->state, batch, waits, token, out_verdict)) {
+    } else if (tally_gather_offer(&server->gather, &server->state, batch, waits, token, out_verdict, out_refusal)) {
         return false;
     }
     count_verdict(server, out_verdict->status);
     return true;
 }
 
+// Bytes of a key that a refusal shows; any that are not printable ASCII as dots.
+#define SHOWN_BYTES 64u
+
+// A refusal in words: 'table "hits", key "x": an amount below 0: -5'. `text` holds size bytes.
+static const char *refusal_text(const struct tally_refusal *refusal, enum tally_status status, char *text, size_t size)
+{
+    char key[SHOWN_BYTES + 1];
+    size_t shown = refusal->key.size < SHOWN_BYTES ? refusal->key.size : SHOWN_BYTES;
+    if (!refusal->what) return tally_status_str(status);
+    for (size_t i = 0; i < shown; i++) {
+        uint8_t byte = refusal->key.data[i];
+        key[i] = byte >= 0x20 && byte < 0x7f ? (char)byte : '.';
+    }
+    key[shown] = 0;
+    int at = 0, room = (int)size;
+    if (refusal->table.size)
+        at = snprintf(text, size, "table \"%.*s\"%s", (int)refusal->table.size, (const char *)refusal->table.data,
+                      shown ? "" : ": ");
+    if (shown)
+        at += snprintf(text + at, (size_t)(room - at), ", key \"%s\"%s: ", key, refusal->key.size > shown ? "..." : "");
+    at += snprintf(text + at, (size_t)(room - at), "%s", refusal->what);
+    if (refusal->has_amount) (void)snprintf(text + at, (size_t)(room - at), ": %lld", (long long)refusal->amount);
+    return text;
+}
+
 static void answer_batch(struct tally_server *server, uint64_t token, struct tally_bytes batch)
 {
     struct tally_verdict verdict;
-    if (!offer(server, batch, true, token, &verdict)) return;
-    const char *text = closed(server);
-    if (!text) text = tally_status_str(verdict.status);
+    struct tally_refusal refusal;
+    char words[REFUSAL_BYTES];
+    if (!offer(server, batch, true, token, &verdict, &refusal)) return;
+    const char *text = refusal_text(&refusal, verdict.status, words, sizeof words);
     if (verdict.status != TALLY_REPEAT)
         tally_server_tell(server, TALLY_SERVER_EVENT_REQUEST_REFUSED, verdict.status, server->state.version, 0, text);
     uint64_t version = verdict.version ? verdict.version : server->state.version;
     reply_status(server, token, verdict.status, text, version, verdict.expected);
 }
 
+void tally_server_define(struct tally_server *server, uint64_t token, struct tally_bytes table,
+                         const struct tally_definition *definition)
+{
+    struct tally_definition complete = *definition;
+    const char *why = closed(server);
+    enum tally_status status = why ? TALLY_BUSY : TALLY_OK;
+    uint32_t number = tally_state_table(&server->state, table);
+    // What is left out stays as it is.
+    if (!status && complete.kind == TALLY_KIND_UNSPECIFIED && number != TALLY_TABLES_MAX)
+        complete.kind = server->state.tables[number].definition.kind;
+    if (!status) status = tally_definition_complete(&complete, table, &why);
+    if (!status) status = tally_gather_define(&server->gather, &server->state, table, &complete, true, token, &why);
+    if (!status) return;
+    reply_status(server, token, status, why ? why : tally_status_str(status), server->state.version, 0);
+}
+
 void tally_server_push(struct tally_server *server, struct tally_bytes request, uint64_t now_ms)
 {
     struct tally_bytes batch;
     struct tally_verdict verdict;
+    struct tally_refusal refusal;
+    char words[REFUSAL_BYTES];
     (void)now_ms;
     server->stats.pushes++;
     verdict.status = tally_request_batch(request, &batch);
@@ -109,9 +157,9 @@ void tally_server_push(struct tally_server *server, struct tally_bytes request, 
         server->stats.refused++;
         tally_server_tell(server, TALLY_SERVER_EVENT_REQUEST_REFUSED, verdict.status, server->state.version, 0,
                           "pushed, and no batch");
-    } else if (offer(server, batch, false, 0, &verdict) && verdict.status != TALLY_REPEAT) {
+    } else if (offer(server, batch, false, 0, &verdict, &refusal) && verdict.status != TALLY_REPEAT) {
         tally_server_tell(server, TALLY_SERVER_EVENT_REQUEST_REFUSED, verdict.status, server->state.version, 0,
-                          "a pushed batch");
+                          refusal_text(&refusal, verdict.status, words, sizeof words));
     }
 }
 

@@ -232,6 +232,48 @@ static enum tally_status find_new(struct tally_server *server, uint64_t now_ms)
     return TALLY_OK;
 }
 
+// Whether a table is what the options want it to be.
+static bool defined_so(const struct tally_server *server, const struct tally_named_definition *named)
+{
+    uint32_t number = tally_state_table(&server->state, named->table);
+    return number != TALLY_TABLES_MAX &&
+           tally_definition_equal(&server->state.tables[number].definition, &named->definition);
+}
+
+static enum tally_status refuse_definition(struct tally_server *server, enum tally_status status,
+                                           struct tally_bytes table, const char *why)
+{
+    char text[TALLY_NAME_BYTES_MAX + 160];
+    (void)snprintf(text, sizeof text, "table \"%.*s\": %s", (int)table.size, (const char *)table.data,
+                   why ? why : tally_status_str(status));
+    return tally_server_fail(server, TALLY_SERVER_EVENT_DEFINITION_REFUSED, status, server->state.version, text);
+}
+
+// A record of its own makes the tables what the options say, when they are not.
+static enum tally_status define_tables(struct tally_server *server, uint64_t now_ms)
+{
+    struct tally_bytes record;
+    struct tally_gather *gather = &server->gather;
+    for (size_t i = 0; i < server->options.definitions_count; i++) {
+        const struct tally_named_definition *named = &server->options.definitions[i];
+        const char *why = NULL;
+        if (defined_so(server, named)) continue;
+        enum tally_status status =
+            tally_gather_define(gather, &server->state, named->table, &named->definition, false, 0, &why);
+        if (status) return refuse_definition(server, status, named->table, why);
+    }
+    if (gather->definitions == 0) return TALLY_OK;
+    uint64_t time_ms = now_ms > server->state.time_ms ? now_ms : server->state.time_ms;
+    const struct tally_record_header header = {.version = server->state.version + 1, .time_ms = time_ms};
+    enum tally_status status = tally_gather_cut(gather, &header, &record);
+    if (!status) status = tally_server_commit(server, header.version, record);
+    if (!status) status = settle(server, now_ms);
+    if (!status)
+        tally_server_tell(server, TALLY_SERVER_EVENT_DEFINED, TALLY_OK, header.version, gather->definitions, "");
+    tally_gather_reset(gather);
+    return status;
+}
+
 enum tally_status tally_server_recover(struct tally_server *server, uint64_t now_ms)
 {
     if (server->recovered || server->failed) return TALLY_INVALID;
@@ -242,6 +284,8 @@ enum tally_status tally_server_recover(struct tally_server *server, uint64_t now
         status = find_new(server, now_ms);
     else
         return refuse_log(server, status, 0, "its identity cannot be read");
+    uint64_t replayed = server->state.version - server->snapshot_previous;
+    if (!status) status = define_tables(server, now_ms);
     if (status) {
         server->failed = status;
         return status;
@@ -253,7 +297,6 @@ enum tally_status tally_server_recover(struct tally_server *server, uint64_t now
     // What is counted for people begins with the process: the replay was counted in another's life.
     server->state.stats = (struct tally_state_stats){0};
     tally_mirror_confirm(server->mirror, server->state.epoch, server->state.version, now_ms);
-    tally_server_tell(server, TALLY_SERVER_EVENT_RECOVERED, TALLY_OK, server->state.version,
-                      server->state.version - base, "");
+    tally_server_tell(server, TALLY_SERVER_EVENT_RECOVERED, TALLY_OK, server->state.version, replayed, "");
     return TALLY_OK;
 }

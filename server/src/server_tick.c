@@ -187,7 +187,10 @@ static void acknowledge(struct tally_server *server)
     const struct tally_gather *gather = &server->gather;
     for (uint32_t i = 0; i < gather->waiters_count; i++) {
         const struct tally_waiter *waiter = &gather->waiters[i];
-        tally_server_reply_verdict(server, waiter->token, &server->applied.verdicts[waiter->batch]);
+        const struct tally_verdict defined = {.version = server->state.version};
+        tally_server_reply_verdict(server, waiter->token,
+                                   waiter->batch == TALLY_WAITS_DEFINED ? &defined
+                                                                        : &server->applied.verdicts[waiter->batch]);
     }
     for (size_t i = 0; i < server->applied.verdicts_count; i++) {
         if (!server->applied.verdicts[i].status)
@@ -238,7 +241,7 @@ enum tally_status tally_server_tick(struct tally_server *server, uint64_t now_ms
     uint64_t time_ms = tally_record_clock_see(&server->clock, now_ms, server->state.time_ms);
     if (server->unverified)
         status = finish(server, false, now_ms);
-    else if (server->gather.count)
+    else if (server->gather.count || server->gather.definitions)
         status = cut(server, time_ms, now_ms);
     if (status) return status;
     if (server->unverified) return TALLY_OK;

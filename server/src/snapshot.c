@@ -10,11 +10,13 @@ enum {
     PRODUCERS_PRODUCERS,
     PRODUCERS_SEQUENCES,
     PRODUCERS_VERSIONS,
+    PRODUCERS_DEFINITIONS,
+    PRODUCERS_PARTS,
 };
 
 // ---------------------------------------------------------------------------------------------------- writing
 
-static void write_producers(const struct tally_state *state, uint64_t lineage, struct tally_writer *out)
+static void write_producers(const struct tally_state *state, uint64_t lineage, uint64_t parts, struct tally_writer *out)
 {
     const struct tally_producers *producers = &state->producers;
     const struct tally_producer *p;
@@ -42,6 +44,12 @@ static void write_producers(const struct tally_state *state, uint64_t lineage, s
         tally_write_varint(out, versions);
         for (p = NULL; (p = tally_producers_next(producers, p));) tally_write_varint(out, p->version);
     }
+    for (uint32_t i = 0; i < state->tables_count; i++) {
+        const struct tally_state_table *table = &state->tables[i];
+        tally_definition_write(out, PRODUCERS_DEFINITIONS, tally_bytes(table->name, table->name_bytes),
+                               &table->definition);
+    }
+    if (parts) tally_write_uint(out, PRODUCERS_PARTS, parts);
     tally_seal(out, start);
 }
 
@@ -55,7 +63,7 @@ enum tally_status tally_snapshot_begin(struct tally_snapshot_writer *writer, str
     const uint8_t room[4] = {0};
     size_t size_at = out->size;
     tally_write_raw(out, room, sizeof room);
-    write_producers(state, lineage, out);
+    write_producers(state, lineage, 0, out);
     if (out->failed) {
         out->failed = false;
         out->size = start;
@@ -100,6 +108,8 @@ void tally_snapshot_end(struct tally_snapshot_writer *writer)
 struct producers_reader {
     struct tally_snapshot_header header;
     struct tally_wire ids, sequences, versions;
+    struct tally_wire definitions; // filtered by field
+    uint64_t definitions_count, parts;
 };
 
 static enum tally_status producers_field(struct producers_reader *reader, const struct tally_wire_field *field)
@@ -115,7 +125,8 @@ static enum tally_status producers_field(struct producers_reader *reader, const 
         reader->ids = tally_wire(field->bytes);
         break;
     case PRODUCERS_SEQUENCES: reader->sequences = tally_wire(field->bytes); break;
-    default: reader->versions = tally_wire(field->bytes); break;
+    case PRODUCERS_VERSIONS: reader->versions = tally_wire(field->bytes); break;
+    default: reader->parts = field->value; break;
     }
     return TALLY_OK;
 }
@@ -130,17 +141,24 @@ static enum tally_status producers_open(struct tally_bytes message, struct produ
                                                  TALLY_WIRE_VARINT,
                                                  TALLY_WIRE_BYTES,
                                                  TALLY_WIRE_BYTES,
-                                                 TALLY_WIRE_BYTES};
+                                                 TALLY_WIRE_BYTES,
+                                                 TALLY_WIRE_BYTES,
+                                                 TALLY_WIRE_VARINT};
     struct tally_bytes inner;
     struct tally_wire_field field;
     enum tally_status status = tally_unseal(message, &inner);
     if (status) return status;
-    struct producers_reader reader = {0};
+    struct producers_reader reader = {.definitions = tally_wire(inner)};
     struct tally_wire wire = tally_wire(inner);
     uint32_t seen = 0;
     while ((status = tally_wire_next(&wire, &field)) == TALLY_OK) {
-        if (field.number > PRODUCERS_VERSIONS) continue;
-        if (field.type != types[field.number] || seen >> field.number & 1) return TALLY_MALFORMED;
+        if (field.number > PRODUCERS_PARTS) continue;
+        if (field.type != types[field.number]) return TALLY_MALFORMED;
+        if (field.number == PRODUCERS_DEFINITIONS) {
+            reader.definitions_count++;
+            continue;
+        }
+        if (seen >> field.number & 1) return TALLY_MALFORMED;
         seen |= 1u << field.number;
         if ((status = producers_field(&reader, &field))) return status;
     }
@@ -165,6 +183,29 @@ static enum tally_status producers_load(struct producers_reader *reader, struct 
         if (status) return status;
     }
     return tally_wire_done(&reader->sequences) && tally_wire_done(&reader->versions) ? TALLY_OK : TALLY_MALFORMED;
+}
+
+// What the tables are, which the frames brought; one definition a table, by number.
+static enum tally_status definitions_load(struct producers_reader *reader, struct tally_state *state)
+{
+    struct tally_wire_field field;
+    uint32_t number = 0;
+    bool none = reader->definitions_count == 0;
+    if (!none && reader->definitions_count != state->tables_count) return TALLY_MALFORMED;
+    while (number < state->tables_count) {
+        struct tally_bytes name;
+        struct tally_definition definition = {.kind = TALLY_KIND_COUNTER};
+        enum tally_status status = TALLY_OK;
+        if (!none) {
+            if (tally_wire_next(&reader->definitions, &field)) return TALLY_MALFORMED;
+            if (field.number != PRODUCERS_DEFINITIONS) continue;
+            status = tally_definition_read(field.bytes, &name, &definition);
+        }
+        if (!status) status = tally_state_load_definition(state, number, none ? NULL : &name, &definition);
+        if (status) return status;
+        number++;
+    }
+    return TALLY_OK;
 }
 
 static enum tally_status open_file(struct tally_bytes bytes, struct tally_framefile *out_file,
@@ -202,6 +243,7 @@ enum tally_status tally_snapshot_load(struct tally_bytes file, struct tally_stat
     } while (status == TALLY_MORE);
     if (status) return status;
     if (tally_framefile_next(&frames, &message) != TALLY_NOT_FOUND) return TALLY_MALFORMED;
+    if ((status = definitions_load(&reader, state))) return status;
     const struct tally_snapshot_header *header = &reader.header;
     bool same = header->epoch == state->epoch && header->version == state->version && header->time_ms == state->time_ms;
     return same ? TALLY_OK : TALLY_MALFORMED;

@@ -3,10 +3,13 @@
 // The snapshot of a server: a frame file (framefile.h) of one version.
 //
 //   "TALLYF1\n"
-//   Producers            who counted what until then, the longest silent first; which log it belongs to
+//   Producers            who counted what until then, the longest silent first; which log it belongs to; what the tables are
+//   StatePart ...        as many as Producers says: what tables hold beside their rows (state_beside.h)
 //   Frame, Frame ...     the whole state in chunks, as any holder of the version writes them
 //
-// Written piece by piece from a pinned view, so that a big state does not hold up ticks; loaded into a fresh state that verifies it.
+// The frames are written piece by piece from a pinned view, so that a big state does not hold up ticks; what comes before them is written to
+// memory when the snapshot begins, since the state moves on. All is loaded into a fresh state that verifies it. Snapshots from before there were
+// definitions and parts have none: their tables are counters.
 // Threads: belongs to the core's thread.
 #ifndef TALLYCAST_SERVER_SNAPSHOT_H
 #define TALLYCAST_SERVER_SNAPSHOT_H

@@ -55,57 +55,17 @@ uint32_t tally_state_table(const struct tally_state *state, struct tally_bytes n
     return TALLY_TABLES_MAX;
 }
 
-struct tally_state_table *tally_state_table_begin(struct tally_state *state, struct tally_bytes name)
+struct tally_state_table *tally_state_table_begin(struct tally_state *state, struct tally_bytes name,
+                                                  const struct tally_definition *definition)
 {
     assert(state->tables_count < state->tables_max);
     struct tally_state_table *table = &state->tables[state->tables_count++];
     memcpy(table->name, name.data, name.size);
     table->name_bytes = (uint32_t)name.size;
-    table->kind = TALLY_KIND_COUNTER;
+    table->definition = *definition;
     table->digest_key = tally_digest_table(state->seed, name);
     tally_rows_init(&table->rows, state->alloc, &state->keys, state->clash_mask);
     return table;
-}
-
-// ---------------------------------------------------------------------------------------------------- one batch
-
-// Adds a name that is not there yet. False when there is no room for it beside `tables` others.
-static bool note_name(struct tally_table_names *names, struct tally_bytes name, uint32_t tables, uint32_t tables_max)
-{
-    for (uint32_t i = 0; i < names->count; i++) {
-        if (tally_bytes_equal(tally_bytes(names->names[i], names->sizes[i]), name)) return true;
-    }
-    if (tables + names->count >= tables_max) return false;
-    memcpy(names->names[names->count], name.data, name.size);
-    names->sizes[names->count++] = (uint8_t)name.size;
-    return true;
-}
-
-enum tally_status tally_state_admit(const struct tally_state *state, const struct tally_batch_reader *batch,
-                                    struct tally_table_names *pending_names, uint64_t pending_rows,
-                                    uint64_t *out_entries)
-{
-    if (!tally_bytes_equal(batch->header.dataset, tally_state_dataset(state))) return TALLY_WRONG_DATASET;
-    struct tally_batch_reader reader = *batch;
-    struct tally_entries_reader entries;
-    uint64_t total = 0;
-    bool full = false; // told only when nothing else is wrong, whatever the order of the tables
-    while (tally_batch_next_table(&reader, &entries)) {
-        uint64_t amounts = 0, coded;
-        while (!tally_wire_done(&entries.amounts) && tally_wire_varint(&entries.amounts, &coded)) {
-            if (coded & 1) return TALLY_INVALID; // zigzag: odd is negative
-            amounts++;
-        }
-        if (amounts == 0) continue;
-        uint32_t number = tally_state_table(state, entries.table);
-        bool known = number != TALLY_TABLES_MAX;
-        if (!known && !note_name(pending_names, entries.table, state->tables_count, state->tables_max)) full = true;
-        total += amounts;
-        if ((known ? state->tables[number].rows.live : 0) + pending_rows + total > state->rows_max) full = true;
-    }
-    if (full) return TALLY_FULL;
-    *out_entries = total;
-    return TALLY_OK;
 }
 
 // ---------------------------------------------------------------------------------------------------- whole states
@@ -124,7 +84,7 @@ static bool write_rows(struct tally_state *state, struct tally_state_cursor *cur
     struct tally_frame_writer *frame = &state->frame;
     if (*room < TABLE_BYTES_MAX + ROW_BYTES_MAX + TALLY_KEY_BYTES_MAX) return false;
     *room -= TABLE_BYTES_MAX;
-    tally_frame_table_begin(frame, cursor->table, tally_bytes(table->name, table->name_bytes), table->kind);
+    tally_frame_table_begin(frame, cursor->table, tally_bytes(table->name, table->name_bytes), table->definition.kind);
     tally_frame_table_rows(frame, table->rows.live);
     for (; cursor->id < table->rows.ids; cursor->id++) {
         const struct tally_state_row *row = &table->rows.rows[cursor->id];
@@ -240,7 +200,9 @@ static enum tally_status load_table(struct tally_state *state, struct tally_tabl
     if (reader->table == state->tables_count) {
         if (!reader->name.size || tally_state_table(state, reader->name) != TALLY_TABLES_MAX) return TALLY_MALFORMED;
         if (state->tables_count == state->tables_max) return TALLY_LIMIT;
-        table = tally_state_table_begin(state, reader->name);
+        // What it is besides its kind, tally_state_load_definitions says.
+        const struct tally_definition definition = {.kind = reader->kind};
+        table = tally_state_table_begin(state, reader->name, &definition);
     } else {
         if (reader->table + 1 != state->tables_count) return TALLY_MALFORMED;
         table = &state->tables[reader->table];

@@ -7,8 +7,11 @@
 //   - batches apply in order; in each, table by table, amounts first, then removals;
 //   - a batch counts when its sequence is the producer's last plus one (or 1, of a producer not known). A repeat, a hole and
 //     what does not pass tally_state_admit change nothing, and use up no sequence number;
-//   - a table begins with the first batch that counts and names it with an amount; a key with its first amount, even 0;
-//   - a sum stops at INT64_MAX; a removal of what is not there is nothing;
+//   - definitions first (definitions.h): each begins its table, or changes what may be changed; one that may not be is nothing;
+//   - a table begins with its definition or with the first batch that counts and names it with an amount or a member, as what that batch takes it
+//     for, a counter if it does not say; a key begins with its first amount, even 0;
+//   - a batch that takes a table for another kind than it has is refused as a whole;
+//   - a sum stops at INT64_MAX; a gauge that is adjusted, at TALLY_LEVEL_MAX and its negative; a removal of what is not there is nothing;
 //   - the frame tells the net effect: a row that came and went leaves no trace; one that went and came back is removed and
 //     added; a difference of 0 is left out. A record that changes nothing still gives a frame, without tables.
 //   - when two live keys of a table share a fingerprint: tally_seed_next, epoch + 1, all fingerprints anew (again, if need be), and
@@ -24,6 +27,7 @@
 #include <tallycast/frame.h>
 #include <tallycast/limits.h>
 
+#include "definitions.h"
 #include "keys.h"
 #include "producers.h"
 #include "record.h"
@@ -47,18 +51,31 @@ struct tally_change {
 struct tally_state_table {
     uint8_t name[TALLY_NAME_BYTES_MAX];
     uint32_t name_bytes;
-    enum tally_kind kind;
-    bool created;        // in this record
-    uint64_t digest_key; // tally_digest_table
+    struct tally_definition definition; // complete
+    bool errors;                        // the table of errors of the topk table before it: no batch counts in it
+    bool created;                       // in this record
+    uint64_t digest_key;                // tally_digest_table
     struct tally_rows rows;
     size_t changes_at, changes_count; // of this record, in the state's list
 };
 
+// What a table that is about to begin is: its kind, or one of two in which no batch counts.
+enum { TALLY_NAME_ERRORS = TALLY_KINDS, TALLY_NAME_TOP_OF };
+
 // Names of tables that are about to begin, each once.
 struct tally_table_names {
     uint32_t count;
+    uint8_t kinds[TALLY_TABLES_MAX];
     uint8_t sizes[TALLY_TABLES_MAX];
     uint8_t names[TALLY_TABLES_MAX][TALLY_NAME_BYTES_MAX];
+};
+
+// Why a batch, or a definition, was refused, for people: what is wrong, and where. All borrowed from what was refused.
+struct tally_refusal {
+    const char *what;              // a sentence; null: the status says it all
+    struct tally_bytes table, key; // size 0: not about one
+    bool has_amount;
+    int64_t amount;
 };
 
 // What became of a batch.
@@ -114,13 +131,20 @@ static inline struct tally_bytes tally_state_dataset(const struct tally_state *s
 // ---------------------------------------------------------------------------------------------------- one batch
 
 // Whether the state would count a batch, its sequence aside. `pending_names` and `pending_rows` come on top (of batches that came before and are not
-// applied yet); tables that this batch would begin are added to the names. TALLY_WRONG_DATASET; TALLY_INVALID: a negative amount; TALLY_FULL: too many
-// tables, or perhaps too many rows: every entry is taken for a new key. Then names may have been added: set their count back. *out_entries:
-// entries with amounts. Cost: one pass.
+// applied yet); tables that this batch would begin are added to the names. TALLY_WRONG_DATASET; TALLY_INVALID: another kind, or an amount that is not
+// of the kind, which *out_refusal tells; TALLY_FULL: too many tables, or perhaps too many rows: every entry is taken for a new key. Then names may
+// have been added: set their count back. *out_entries: entries with amounts or members. Cost: one pass.
 TALLY_CHECKED enum tally_status tally_state_admit(const struct tally_state *state,
                                                   const struct tally_batch_reader *batch,
                                                   struct tally_table_names *pending_names, uint64_t pending_rows,
-                                                  uint64_t *out_entries);
+                                                  uint64_t *out_entries, struct tally_refusal *out_refusal);
+
+// Whether the state would take a complete definition of a table, with the pending names on top, to which what it begins is added.
+// TALLY_INVALID with *out_why; TALLY_FULL: too many tables, and names may have been added.
+TALLY_CHECKED enum tally_status tally_state_admit_definition(const struct tally_state *state, struct tally_bytes table,
+                                                             const struct tally_definition *definition,
+                                                             struct tally_table_names *pending_names,
+                                                             const char **out_why);
 
 // The number of a table, or TALLY_TABLES_MAX.
 uint32_t tally_state_table(const struct tally_state *state, struct tally_bytes name);
@@ -164,5 +188,11 @@ TALLY_CHECKED enum tally_status tally_state_write_chunk(struct tally_state *stat
 // TALLY_LIMIT, TALLY_UNSUPPORTED, TALLY_NO_MEMORY: the state is broken.
 TALLY_CHECKED enum tally_status tally_state_load_chunk(struct tally_state *state, struct tally_bytes frame,
                                                        struct tally_state_cursor *cursor);
+
+// What a table is of which the chunks brought name and kind: for each, by ascending number, after the last chunk. `name` null: from before
+// there were definitions. TALLY_MALFORMED when they do not agree: the state is broken.
+TALLY_CHECKED enum tally_status tally_state_load_definition(struct tally_state *state, uint32_t number,
+                                                            const struct tally_bytes *name,
+                                                            const struct tally_definition *definition);
 
 #endif

@@ -50,24 +50,57 @@ static enum tally_status row_begin(struct tally_state *state, struct tally_state
     return TALLY_OK;
 }
 
+// What an entry does to its row.
+enum op { OP_ADD, OP_SET, OP_ADJUST, OP_MIN, OP_MAX };
+
+static enum op op_of(const struct tally_state_table *table, const struct tally_entries_reader *entries)
+{
+    switch (table->definition.kind) {
+    case TALLY_KIND_GAUGE: return entries->adjust ? OP_ADJUST : OP_SET;
+    case TALLY_KIND_MIN: return OP_MIN;
+    case TALLY_KIND_MAX: return OP_MAX;
+    default: return OP_ADD;
+    }
+}
+
+// The value that a live row gets of an amount. *saturated counts what did not fit.
+static int64_t value_after(enum op op, int64_t value, int64_t amount, uint64_t *saturated)
+{
+    int64_t sum;
+    switch (op) {
+    case OP_SET: return amount;
+    case OP_MIN: return amount < value ? amount : value;
+    case OP_MAX: return amount > value ? amount : value;
+    case OP_ADJUST:
+        sum = value + amount; // of two within TALLY_LEVEL_MAX: it fits
+        if (sum >= -TALLY_LEVEL_MAX && sum <= TALLY_LEVEL_MAX) return sum;
+        ++*saturated;
+        return sum < 0 ? -TALLY_LEVEL_MAX : TALLY_LEVEL_MAX;
+    default:
+        if (!__builtin_add_overflow(value, amount, &sum)) return sum;
+        ++*saturated;
+        return INT64_MAX;
+    }
+}
+
 // TALLY_CLASH: nothing changed, and another key has this fingerprint.
-static enum tally_status row_add(struct tally_state *state, struct tally_state_table *table, const struct item *item)
+static enum tally_status row_add(struct tally_state *state, struct tally_state_table *table, enum op op,
+                                 const struct item *item)
 {
     uint32_t id = item->hint;
     if (!tally_rows_is(&table->rows, id, item->fingerprint)) id = tally_rows_find(&table->rows, item->fingerprint);
     if (id == TALLY_NO_ROW) {
         enum tally_status status = row_begin(state, table, item, &id);
         if (status) return status;
-    } else {
-        if (!tally_row_key_is(&table->rows.rows[id], item->key)) return TALLY_CLASH;
-        if (item->amount == 0) return TALLY_OK;
-        touch(table, id);
+        table->rows.rows[id].value = item->amount; // a first one is what it is, whatever the kind
+        return TALLY_OK;
     }
     struct tally_state_row *row = &table->rows.rows[id];
-    if (__builtin_add_overflow(row->value, item->amount, &row->value)) {
-        row->value = INT64_MAX;
-        state->stats.saturated++;
-    }
+    if (!tally_row_key_is(row, item->key)) return TALLY_CLASH;
+    int64_t value = value_after(op, row->value, item->amount, &state->stats.saturated);
+    if (value == row->value) return TALLY_OK;
+    touch(table, id);
+    row->value = value;
     return TALLY_OK;
 }
 
@@ -146,10 +179,11 @@ static void group_read(struct tally_state *state, const struct tally_state_table
                        struct tally_entries_reader *entries, struct group *group)
 {
     struct item *items = group->items;
-    size_t count = 0;
+    uint64_t count = 0, sum = 0;
     while (count < GROUP && tally_entries_next(entries, &items[count].key, &items[count].amount))
-        state->stats.amounts += (uint64_t)items[count++].amount;
+        sum += (uint64_t)items[count++].amount;
     state->stats.events += count;
+    if (table->definition.kind == TALLY_KIND_COUNTER) state->stats.amounts += sum;
     group->count = count;
     group_hash(state, table, group, 0);
 }
@@ -160,15 +194,15 @@ static void group_find(const struct tally_state_table *table, struct group *grou
         group->items[i].hint = tally_rows_prefetch_row(&table->rows, group->items[i].fingerprint);
 }
 
-static enum tally_status group_add(struct tally_state *state, struct tally_state_table *table, struct group *group,
-                                   uint64_t version)
+static enum tally_status group_add(struct tally_state *state, struct tally_state_table *table, enum op op,
+                                   struct group *group, uint64_t version)
 {
     for (size_t i = 0; i < group->count; i++) {
-        enum tally_status status = row_add(state, table, &group->items[i]);
+        enum tally_status status = row_add(state, table, op, &group->items[i]);
         for (unsigned tries = 0; status == TALLY_CLASH && tries < RESEEDS_MAX; tries++) {
             if ((status = reseed(state, version))) return status;
             group_hash(state, table, group, i);
-            status = row_add(state, table, &group->items[i]);
+            status = row_add(state, table, op, &group->items[i]);
         }
         if (status) return status;
     }
@@ -180,12 +214,13 @@ static enum tally_status add_entries(struct tally_state *state, struct tally_sta
 {
     struct group groups[2];
     unsigned now = 0;
+    enum op op = op_of(table, entries);
     group_read(state, table, entries, &groups[now]);
     for (; groups[now].count; now ^= 1) {
         uint64_t clashes = state->stats.clashes;
         group_find(table, &groups[now]);
         group_read(state, table, entries, &groups[now ^ 1]);
-        enum tally_status status = group_add(state, table, &groups[now], version);
+        enum tally_status status = group_add(state, table, op, &groups[now], version);
         if (status) return status;
         // Under another seed.
         if (state->stats.clashes != clashes) group_hash(state, table, &groups[now ^ 1], 0);
@@ -200,8 +235,12 @@ static enum tally_status apply_table(struct tally_state *state, struct tally_ent
     if (number != TALLY_TABLES_MAX) {
         table = &state->tables[number];
     } else if (!tally_wire_done(&entries->amounts)) {
-        table = tally_state_table_begin(state, entries->table);
-        table->created = true;
+        struct tally_definition definition = {.kind = entries->kind};
+        const char *why;
+        enum tally_status status = tally_definition_complete(&definition, entries->table, &why);
+        assert(!status); // it was admitted
+        if (status) return status;
+        table = tally_state_table_create(state, entries->table, &definition);
     }
     if (!table) return TALLY_OK; // removals from a table that is not there
 
@@ -221,6 +260,7 @@ static enum tally_status apply_batch(struct tally_state *state, struct tally_byt
 {
     struct tally_batch_reader batch;
     struct tally_entries_reader entries;
+    struct tally_refusal refusal;
     uint64_t entries_count;
     *verdict = (struct tally_verdict){.status = admitted ? tally_batch_open_again(message, &batch)
                                                          : tally_batch_open(message, &batch)};
@@ -240,7 +280,7 @@ static enum tally_status apply_batch(struct tally_state *state, struct tally_byt
             return TALLY_OK;
         }
         state->names.count = 0;
-        if (!admitted) verdict->status = tally_state_admit(state, &batch, &state->names, 0, &entries_count);
+        if (!admitted) verdict->status = tally_state_admit(state, &batch, &state->names, 0, &entries_count, &refusal);
     }
     if (verdict->status) {
         state->stats.refused++;
@@ -280,7 +320,7 @@ static bool settle_row(struct tally_state *state, const struct tally_state_table
     bool live = tally_row_live(row), was_live = row->flags & TALLY_ROW_WAS_LIVE;
     *out = (struct tally_change){.id = id};
     if (live && was_live && !(row->flags & (TALLY_ROW_REPLACED | TALLY_ROW_SUBTRACTED))) {
-        // Values of counters are 0 or more: the difference fits.
+        // Values of counters are 0 or more, others within TALLY_LEVEL_MAX: the difference fits.
         if (!(out->difference = row->value - row->old_value)) return false;
         tally_digest_subtract(&state->digest, tally_digest_row(table->digest_key, row->fingerprint, row->old_value));
         tally_digest_add(&state->digest, tally_digest_row(table->digest_key, row->fingerprint, row->value));
@@ -328,7 +368,7 @@ static void write_table(struct tally_state *state, uint32_t number)
     const struct tally_change *changes = state->changes + table->changes_at;
     struct tally_frame_writer *frame = &state->frame;
     tally_frame_table_begin(frame, number, tally_bytes(table->name, table->created ? table->name_bytes : 0),
-                            table->kind);
+                            table->definition.kind);
     tally_frame_table_rows(frame, table->rows.live);
     for (size_t i = 0; i < table->changes_count; i++) {
         const struct tally_change *change = &changes[i];
@@ -417,6 +457,7 @@ static enum tally_status apply(struct tally_state *state, struct tally_record_re
         state->epoch = reader->header.epoch;
         state->whole = true;
     }
+    if ((status = tally_state_define(state, reader))) return status;
     while (tally_record_next(reader, &batch)) {
         status = apply_batch(state, batch, admitted, version, &state->verdicts[state->verdicts_count]);
         if (status) return status;

@@ -8,7 +8,15 @@
 
 #include "state.h"
 
-// Begins the next table; there must be room.
-struct tally_state_table *tally_state_table_begin(struct tally_state *state, struct tally_bytes name);
+// Begins the next table; there must be room. The definition is complete.
+struct tally_state_table *tally_state_table_begin(struct tally_state *state, struct tally_bytes name,
+                                                  const struct tally_definition *definition);
+
+// Begins a table that was admitted, in the record that is being applied, and what belongs to it.
+struct tally_state_table *tally_state_table_create(struct tally_state *state, struct tally_bytes name,
+                                                   const struct tally_definition *definition);
+
+// What the tables of a record's definitions are from now on. What the state would not admit changes nothing.
+TALLY_CHECKED enum tally_status tally_state_define(struct tally_state *state, struct tally_record_reader *reader);
 
 #endif

@@ -12,9 +12,8 @@
 
 #include <tallycast/block.h>
 #include <tallycast/digest.h>
+#include <tallycast/kind.h>
 #include <tallycast/wire.h>
-
-enum tally_kind { TALLY_KIND_UNSPECIFIED = 0, TALLY_KIND_COUNTER = 1 };
 
 struct tally_frame_header {
     struct tally_bytes dataset;

@@ -14,6 +14,17 @@
 #define TALLY_ROWS_MAX      (1u << 28) // live keys in a table
 #define TALLY_PRODUCERS_MAX (1u << 16) // producers remembered for dedupe; the longest silent is forgotten first
 
+// What a gauge, a min and a max hold: between -TALLY_LEVEL_MAX and this, so that the difference of any two fits into 64 bits.
+#define TALLY_LEVEL_MAX (((int64_t)1 << 62) - 1)
+
+// Definitions.
+#define TALLY_TOPK_MAX          10000u     // k
+#define TALLY_TOPK_CAPACITY_MAX (1u << 20) // keys that a topk table counts
+#define TALLY_PRECISION_MIN     10u        // of a sketch: 2^precision registers
+#define TALLY_PRECISION_MAX     14u
+#define TALLY_SPAN_MS_MAX       (366u * 86400000ull) // of ttl and windows: a leap year
+#define TALLY_PANES_MAX         1024u                // panes in a window
+
 // Messages, in bytes. A receiver sets these on its socket before it listens or dials.
 #define TALLY_BATCH_BYTES_MAX   (1u << 20)  // one Request with a Batch
 #define TALLY_RECORD_BYTES_MAX  (16u << 20) // one log record: batches of one tick
