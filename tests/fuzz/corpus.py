@@ -59,7 +59,7 @@ write("messages", "published-heartbeat", b"main\0H" + read("heartbeat.bin"))
 
 # The server: batches to the ingest endpoint, questions to the other, ticks, restarts.
 INGEST, ASK, PUSH, CUT, RESTART = 0, 2, 4, 5, 7
-requests = ["sealed", "plain", "removals", "extremes", "no-tables", "hello", "catch-up", "catch-up-cursor", "query"]
+requests = ["sealed", "plain", "removals", "extremes", "no-tables", "kinds", "hello", "catch-up", "catch-up-cursor", "query"]
 write("server", "all-requests", join(
     [event(INGEST, 0, read("request-%s.bin" % r)) for r in requests] + [event(CUT, 1)] +
     [event(ASK, 0, read("request-%s.bin" % r)) for r in requests] + [event(CUT, 20)]))
@@ -81,13 +81,16 @@ def varint(value):
     return out + bytes([value])
 
 
-def snapshot(epoch, version, time_ms, producers, names):
+def snapshot(epoch, version, time_ms, producers, names, tables=()):
     message = (field(1, 2, b"\x04main") + field(2, 1, struct.pack("<Q", 99)) + field(3, 1, struct.pack("<Q", epoch)) +
                field(4, 0, varint(version)) + field(5, 0, varint(time_ms)))
     columns = [b"".join(struct.pack("<Q", p) for p, _, _ in producers), b"".join(varint(s) for _, s, _ in producers),
                b"".join(varint(v) for _, _, v in producers)]
     for number, column in zip((6, 7, 8), columns):
         message += field(number, 2, varint(len(column)) + column)
+    for table, kind in tables:
+        definition = field(1, 2, varint(len(table)) + table) + field(2, 0, varint(kind))
+        message += field(9, 2, varint(len(definition)) + definition)
     entries = [message + b"\x79" + bytes(8)] + [read(n) for n in names]  # the target puts a check that fits
     return b"TALLYF1\n" + b"".join(struct.pack("<I", len(e)) + e for e in entries)
 
@@ -97,3 +100,5 @@ write("snapshot", "one-chunk", snapshot(EPOCH, 1, CUT_MS + 20, [(7, 3, 1)], ["fr
 write("snapshot", "no-producers", snapshot(EPOCH, 1, CUT_MS + 20, [], ["frame-first.bin"]))
 write("snapshot", "empty-state", snapshot(EPOCH + 2, 3, CUT_MS + 60, [(1 << 63, 1 << 63, 3), (1, 2, 2)], ["frame-empty.bin"]))
 write("snapshot", "chunks", snapshot(EPOCH + 1, 4, CUT_MS + 80, [(5, 1, 1), (6, 300, 4)], ["frame-chunk-%d.bin" % n for n in range(4)]))
+write("snapshot", "definitions", snapshot(EPOCH, 1, CUT_MS + 20, [(7, 3, 1)], ["frame-first.bin"], [(b"files", 1), (b"repos", 1)]))
+write("snapshot", "another-kind", snapshot(EPOCH, 1, CUT_MS + 20, [(7, 3, 1)], ["frame-first.bin"], [(b"files", 1), (b"repos", 2)]))

@@ -16,10 +16,14 @@ static void copy(struct tally_batch_reader reader, struct test_batch *again)
     tally_batch_begin(&again->writer, &reader.header);
     while (tally_batch_next_table(&reader, &entries)) {
         FUZZ_CHECK(tally_name_valid(entries.table));
-        tally_batch_table_begin(&again->writer, entries.table);
+        FUZZ_CHECK(entries.kind < TALLY_KINDS);
+        tally_batch_table_begin_as(&again->writer, entries.table, entries.kind, entries.adjust);
         for (; tally_entries_next(&entries, &key, &amount); count++) {
             FUZZ_CHECK(key.size >= 1 && key.size <= TALLY_KEY_BYTES_MAX);
-            tally_batch_add(&again->writer, key, amount);
+            if (entries.members)
+                tally_batch_add_member(&again->writer, key, (uint64_t)amount);
+            else
+                tally_batch_add(&again->writer, key, amount);
         }
         FUZZ_CHECK(tally_wire_done(&entries.keys) && tally_wire_done(&entries.amounts));
         for (; tally_entries_next_removed(&entries, &key); count++) {

@@ -73,6 +73,13 @@ static void open_frame(struct open_frame *frame, const struct test_vectors *at)
     tally_frame_begin(&frame->again.writer, header);
 }
 
+static enum tally_kind kind_word(const struct test_vectors *at, unsigned word)
+{
+    enum tally_kind kind = tally_kind_of(test_text(test_vectors_word(at, word)));
+    check(kind != TALLY_KIND_UNSPECIFIED, at, "no kind");
+    return kind;
+}
+
 static void open_table(struct open_frame *frame, const struct test_vectors *at)
 {
     close_table(frame, at);
@@ -82,7 +89,7 @@ static void open_table(struct open_frame *frame, const struct test_vectors *at)
     snprintf(frame->name, sizeof frame->name, "%s", named ? name : "");
     check(frame->table.table == test_vectors_number(at, 1), at, "table number");
     check(tally_bytes_equal(frame->table.name, test_text(frame->name)), at, "table name");
-    check(frame->table.kind == (named ? TALLY_KIND_COUNTER : TALLY_KIND_UNSPECIFIED), at, "kind");
+    check(frame->table.kind == (named ? kind_word(at, 3) : TALLY_KIND_UNSPECIFIED), at, "kind");
     tally_frame_table_begin(&frame->again.writer, frame->table.table, test_text(frame->name), frame->table.kind);
     check(frame->table.rows == test_vectors_number(at, 4), at, "rows told");
     tally_frame_table_rows(&frame->again.writer, frame->table.rows);
@@ -232,10 +239,15 @@ static void test_batches(void **state)
             close_entries(&batch, v);
             check(tally_batch_next_table(&batch.reader, &batch.entries), v, "no table");
             check(tally_bytes_equal(batch.entries.table, test_text(test_vectors_word(v, 1))), v, "table name");
+            check(batch.entries.kind == (v->words > 2 ? kind_word(v, 2) : TALLY_KIND_UNSPECIFIED), v, "kind");
+            check(batch.entries.adjust == (v->words > 3), v, "adjust");
             batch.has_entries = true;
-        } else if (test_vectors_is(v, "add")) {
+        } else if (test_vectors_is(v, "add") || test_vectors_is(v, "member")) {
+            bool member = test_vectors_is(v, "member");
             check(tally_entries_next(&batch.entries, &key, &amount), v, "no key");
-            check(tally_bytes_equal(key, test_vectors_bytes(v, 1)) && amount == test_vectors_signed(v, 2), v, "entry");
+            check(batch.entries.members == member, v, "members");
+            int64_t expected = member ? (int64_t)test_vectors_number(v, 2) : test_vectors_signed(v, 2);
+            check(tally_bytes_equal(key, test_vectors_bytes(v, 1)) && amount == expected, v, "entry");
         } else {
             check(tally_entries_next_removed(&batch.entries, &key), v, "no removed key");
             check(tally_bytes_equal(key, test_vectors_bytes(v, 1)), v, "removed key");

@@ -177,12 +177,15 @@ def blocks(numbers, codes=None):
     return varint(len(numbers)) + b"".join(block(run, codes[i] if codes else block_code(run)) for i, run in enumerate(runs))
 
 
+KINDS = ["unspecified", "counter", "gauge", "min", "max", "distinct", "topk"]
+
+
 class Table:
     """One TableChange: removed [id], changed [(id, difference)], added [(id, key, value)]. `coding`: "best", as a server writes it; "varints", as one
     that knows no blocks does; or {field: codes}: these columns in blocks."""
 
-    def __init__(self, number, name=b"", removed=(), changed=(), added=(), coding="best", rows=0):
-        self.number, self.name, self.coding, self.rows = number, name, coding, rows
+    def __init__(self, number, name=b"", removed=(), changed=(), added=(), coding="best", rows=0, kind=1):
+        self.number, self.name, self.coding, self.rows, self.kind = number, name, coding, rows, kind
         self.removed, self.changed, self.added = list(removed), list(changed), list(added)
 
     def columns(self):
@@ -209,7 +212,7 @@ class Table:
             tight = {field: f_bytes(fields[field], blocks(self.columns()[field][1], codes)) for field, codes in self.coding.items()}
         if self.added:
             plain[10] = f_bytes(10, b"".join(a[1] for a in self.added))
-        return (f_uint(1, self.number) + (f_bytes(2, self.name) + f_uint(3, 1) if self.name else b"") +
+        return (f_uint(1, self.number) + (f_bytes(2, self.name) + f_uint(3, self.kind) if self.name else b"") +
                 f_uint(4, 1 if tight else 0) + b"".join(column for field, column in sorted(plain.items()) if field not in tight) +
                 b"".join(column for _, column in sorted(tight.items())) + f_uint(18, self.rows))
 
@@ -233,16 +236,19 @@ class Frame:
             word, name, self.dataset.decode(), self.epoch, self.origin, self.to, self.cut_ms, self.digest, self.rows, seed,
             self.chunk, int(self.more))]
         for t in self.tables:
-            out.append("table %d %s" % (t.number, "%s counter %d" % (t.name.decode(), t.rows) if t.name else "- - 0"))
+            out.append("table %d %s" % (t.number, "%s %s %d" % (t.name.decode(), KINDS[t.kind], t.rows) if t.name else "- - 0"))
             out += ["removed %d" % i for i in t.removed]
             out += ["changed %d %d" % c for c in t.changed]
             out += ["added %d %s %d" % (i, k.hex(), v) for i, k, v in t.added]
         return out
 
 
-def entries(table, adds=(), removed=()):
-    return (f_bytes(1, table) + b"".join(f_bytes(2, k) for k, _ in adds) + f_packed(3, [zigzag(a) for _, a in adds]) +
-            b"".join(f_bytes(4, k) for k in removed))
+def entries(table, adds=(), removed=(), kind=0, adjust=False):
+    """The amounts of a distinct table are its members."""
+    amounts = b"" if kind == 5 else f_packed(3, [zigzag(a) for _, a in adds])
+    members = b"".join(struct.pack("<Q", m) for _, m in adds) if kind == 5 else b""
+    return (f_bytes(1, table) + b"".join(f_bytes(2, k) for k, _ in adds) + amounts + b"".join(f_bytes(4, k) for k in removed) +
+            f_uint(5, kind) + f_uint(6, int(adjust)) + (f_bytes(7, members) if members else b""))
 
 
 class Batch:
@@ -255,11 +261,18 @@ class Batch:
 
     def lines(self):
         out = ["batch %s %016x %d" % (self.dataset.decode(), self.producer, self.sequence)]
-        for table, adds, removed in self.tables:
-            out.append("table " + table.decode())
-            out += ["add %s %d" % (k.hex(), a) for k, a in adds]
+        for table, adds, removed, *rest in self.tables:
+            kind, adjust = (rest + [0, False])[:2]
+            out.append("table %s%s%s" % (table.decode(), " " + KINDS[kind] if kind else "", " adjust" if adjust else ""))
+            out += ["%s %s %d" % ("member" if kind == 5 else "add", k.hex(), a) for k, a in adds]
             out += ["remove " + k.hex() for k in removed]
         return out
+
+
+def definition(table, kind, ttl_ms=0, max_keys=0, window=0, window_ms=0, pane_ms=0, k=0, capacity=0, precision=0, source=b""):
+    numbers = (kind, ttl_ms, max_keys, window, window_ms, pane_ms, k, capacity, precision)
+    return (f_bytes(1, table) + b"".join(f_uint(i + 2, n) for i, n in enumerate(numbers)) +
+            (f_bytes(11, source) if source else b""))
 
 
 def frame_file(*messages):
@@ -485,6 +498,16 @@ def frames(out):
     emit("frame-rows-lying.bin", lying)
     story += big.lines()
     block_frames(emit, story)
+    # Tables of every kind, in a story of their own.
+    kinds = Model(epoch=EPOCH + 3)
+    story.append("mirror main")
+    each = kinds.step({KINDS[k].encode(): ((), {b"a": 10 * k, b"b": -k if k in (2, 3, 4) else k}) for k in range(1, 7)})
+    for table in each.tables:
+        table.kind = KINDS.index(table.name.decode())
+    emit("frame-kinds.bin", each)
+    story += kinds.lines()
+    emit("frame-kinds-delta.bin", kinds.step({b"gauge": ((), {b"a": -INT64_MAX}), b"topk": ((b"a",), {b"c": 9})}))
+    story += kinds.lines()
     story += ["mirror main", "apply frame-chunk-1.bin GAP", "apply frame-chunk-0.bin MORE", "apply frame-chunk-2.bin GAP",
               "apply frame-chunk-1.bin GAP"]
     delta = big.step({b"t0": ((), {big.rows[0][0][0]: 1}), b"t2": ((), {b"first": 1})})
@@ -557,6 +580,7 @@ def refusals(out, first, second):
     table("name", "MALFORMED", f_bytes(2, b"no spaces") + f_uint(3, 1))
     table("name-without-kind", "MALFORMED", f_bytes(2, b"files"))
     table("kind", "UNSUPPORTED", f_bytes(2, b"files") + f_uint(3, 99))
+    table("kind-next", "UNSUPPORTED", f_bytes(2, b"files") + f_uint(3, 7))
     table("coding", "UNSUPPORTED", f_uint(4, 2) + f_packed(5, [1]))
     table("id-not-rising", "MALFORMED", f_packed(5, [3, 0]))
     table("id-over", "LIMIT", f_packed(5, [1 << 28]))
@@ -611,14 +635,20 @@ def batches(out):
     b2 = Batch(0x1122334455667788, 2, [(b"files", [(b"\0", INT64_MAX), (b"\xff" * 1024, 0)], [b"nng/README.md", b"gone"])])
     b3 = Batch(M64, M64, [(b"repos", [], [b"nng"]), (b"t" * 64, [(b"k", 1)], [])])
     b4 = Batch(3, 1, [])
+    b5 = Batch(4, 1, [(b"visits", [(b"a", 5)], [], 1), (b"level", [(b"a", -5), (b"b", (1 << 62) - 1)], [b"c"], 2),
+                      (b"level", [(b"a", -1)], [], 2, True), (b"low", [(b"a", 1 - (1 << 62))], [], 3), (b"high", [(b"a", 7)], [], 4),
+                      (b"users", [(b"a", 0), (b"a", M64), (b"b", 0x0123456789ABCDEF)], [b"c"], 5), (b"hot", [(b"a", 3)], [], 6),
+                      (b"users", [], [b"d"], 5)])
     lines = []
     for name, data, batch in [("request-sealed.bin", seal(f_bytes(1, b1.encode())), b1), ("request-plain.bin", f_bytes(1, b1.encode()), b1),
                               ("request-removals.bin", seal(f_bytes(1, b2.encode())), b2),
                               ("request-extremes.bin", seal(f_bytes(1, b3.encode())), b3),
-                              ("request-no-tables.bin", seal(f_bytes(1, b4.encode())), b4)]:
+                              ("request-no-tables.bin", seal(f_bytes(1, b4.encode())), b4),
+                              ("request-kinds.bin", seal(f_bytes(1, b5.encode())), b5)]:
         out.binary(name, data)
         lines += ["request " + name] + batch.lines()
-    out.text("batches.txt", ["request FILE", "batch DATASET PRODUCER SEQUENCE", "table NAME", "add KEY AMOUNT", "remove KEY"], lines)
+    out.text("batches.txt", ["request FILE", "batch DATASET PRODUCER SEQUENCE", "table NAME [KIND] [adjust]", "add KEY AMOUNT",
+                             "member KEY MEMBER", "remove KEY"], lines)
 
     lines = []
     for name, version, time_ms, held in [("record-1.bin", 1, CUT, [b1]), ("record-2.bin", 2, CUT + 20, [b2, b3, b1]),
@@ -627,6 +657,12 @@ def batches(out):
         lines.append("record %s %d %d %d" % (name, version, time_ms, len(held)))
         for b in held:
             lines += b.lines()
+    held = [definition(b"visits", 1, ttl_ms=3600000, max_keys=1000), definition(b"level", 2), definition(b"low", 3, window=1, window_ms=60000),
+            definition(b"users", 5, window=2, window_ms=60000, pane_ms=1000, precision=14), definition(b"hot", 6, k=10, capacity=200),
+            definition(b"top", 6, k=3, source=b"visits")]
+    out.binary("record-definitions.bin", seal(f_uint(1, 3) + f_uint(2, CUT + 30) + f_bytes(3, b5.encode()) +
+                                              b"".join(f_bytes(5, d) for d in held)))
+    lines += ["record record-definitions.bin 3 %d 1" % (CUT + 30)] + b5.lines()
     out.text("records.txt", ["record FILE VERSION TIME-MS BATCHES", "batch, table, add, remove as in batches.txt"], lines)
 
 
