@@ -10,7 +10,7 @@ OTHERS = ("abi", "mirror", "reader_close", "reader_open", "reader_scratch", "rea
 NATIVE_READS = ("tally_get", "tally_view_get", "tally_view_get_many", "tally_view_info", "tally_view_next", "tally_view_pin", "tally_view_table",
                 "tally_view_table_info", "tally_view_unpin", "tally_view_write_chunk")
 # A pin announces itself by one sequentially consistent store (src/reader.c), which x86-64 does by an exchange with its own slot.
-NATIVE_EXCHANGES = {"tally_view_pin": 1}
+NATIVE_EXCHANGES = {"tally_view_pin": 1, "tally_get": 1}  # which may have the pin inline
 WIDTHS = {"8": 0, "16": 1, "32": 2, "64": 3}
 
 
