@@ -33,6 +33,10 @@ static enum tally_status complete_window(struct tally_definition *d, const char 
         return refuse(TALLY_INVALID, "the window's length is no multiple of its panes", out_why);
     if (sliding && d->window_ms / d->pane_ms > TALLY_PANES_MAX)
         return refuse(TALLY_LIMIT, "more than 1024 panes in a window", out_why);
+    if (d->window && d->kind == TALLY_KIND_GAUGE)
+        return refuse(TALLY_INVALID, "a gauge has no window: what was set last is its value; ttl lets it go", out_why);
+    if (d->window && d->kind == TALLY_KIND_DISTINCT)
+        return refuse(TALLY_INVALID, "a distinct table has no window: only counter, min and max have", out_why);
     return TALLY_OK;
 }
 

@@ -131,6 +131,7 @@ enum tally_status tally_panes_entry(struct tally_panes *panes, uint32_t id, uint
     if (pane->first == 0) pane->number = number;
     assert(pane->number == number);
     if (panes->entries == 0) panes->oldest = number;
+    panes->newest_pane = number;
     struct tally_pane_entry *entry = entry_at(panes, made);
     *entry = (struct tally_pane_entry){.pane = number, .id = id, .older = newest, .next = pane->first};
     if (pane->first) entry_at(panes, pane->first)->previous = made;

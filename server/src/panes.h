@@ -46,8 +46,9 @@ struct tally_panes {
     uint32_t used, free; // entries of blocks ever used, plus 1; first free one, 0: none
     uint32_t *newest;    // by id; 0: none
     uint32_t ids;
-    uint64_t entries; // live
-    uint64_t oldest;  // number of the oldest pane that may have entries
+    uint64_t entries;     // live
+    uint64_t oldest;      // number of the oldest pane that may have entries
+    uint64_t newest_pane; // that an entry was made for
 };
 
 // `pane_ms` and `count` are 1 or more. TALLY_NO_MEMORY.
@@ -60,6 +61,9 @@ static inline uint64_t tally_panes_number(const struct tally_panes *panes, uint6
 {
     return time_ms / panes->pane_ms;
 }
+
+// Of entries; there is one at least.
+static inline uint64_t tally_panes_newest(const struct tally_panes *panes) { return panes->newest_pane; }
 
 // Makes room for ids below `ids`. TALLY_NO_MEMORY: nothing changed.
 TALLY_CHECKED enum tally_status tally_panes_reserve(struct tally_panes *panes, uint32_t ids);

@@ -241,7 +241,7 @@ enum tally_status tally_server_tick(struct tally_server *server, uint64_t now_ms
     uint64_t time_ms = tally_record_clock_see(&server->clock, now_ms, server->state.time_ms);
     if (server->unverified)
         status = finish(server, false, now_ms);
-    else if (server->gather.count || server->gather.definitions)
+    else if (server->gather.count || server->gather.definitions || tally_state_due(&server->state) <= time_ms)
         status = cut(server, time_ms, now_ms);
     if (status) return status;
     if (server->unverified) return TALLY_OK;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "snapshot.h"
 
+#include "parts.h"
+
 enum {
     PRODUCERS_DATASET = 1,
     PRODUCERS_LINEAGE,
@@ -63,13 +65,14 @@ enum tally_status tally_snapshot_begin(struct tally_snapshot_writer *writer, str
     const uint8_t room[4] = {0};
     size_t size_at = out->size;
     tally_write_raw(out, room, sizeof room);
-    write_producers(state, lineage, 0, out);
-    if (out->failed) {
+    write_producers(state, lineage, tally_parts_count(state), out);
+    size_t size = out->size - size_at - sizeof room;
+    if (out->failed || tally_parts_write(state, out)) {
         out->failed = false;
         out->size = start;
         return TALLY_NO_MEMORY;
     }
-    tally_store32(out->data + size_at, (uint32_t)(out->size - size_at - sizeof room));
+    tally_store32(out->data + size_at, (uint32_t)size);
     *writer = (struct tally_snapshot_writer){.begun = true, .version = state->version, .bytes = out->size - start};
     tally_view_pin(reader, &writer->view);
     return TALLY_OK;
@@ -235,7 +238,9 @@ enum tally_status tally_snapshot_load(struct tally_bytes file, struct tally_stat
     struct tally_state_cursor cursor = {0};
     enum tally_status status = open_file(file, &frames, &reader);
     if (!status) status = producers_load(&reader, &state->producers);
-    if (status) return status;
+    struct tally_framefile parts = frames; // they wait for the rows
+    for (uint64_t i = 0; !status && i < reader.parts; i++) status = tally_framefile_next(&frames, &message);
+    if (status) return status == TALLY_NOT_FOUND ? TALLY_MALFORMED : status;
     do {
         status = tally_framefile_next(&frames, &message);
         if (status) return status == TALLY_NOT_FOUND ? TALLY_MALFORMED : status;
@@ -243,19 +248,25 @@ enum tally_status tally_snapshot_load(struct tally_bytes file, struct tally_stat
     } while (status == TALLY_MORE);
     if (status) return status;
     if (tally_framefile_next(&frames, &message) != TALLY_NOT_FOUND) return TALLY_MALFORMED;
-    if ((status = definitions_load(&reader, state))) return status;
     const struct tally_snapshot_header *header = &reader.header;
     bool same = header->epoch == state->epoch && header->version == state->version && header->time_ms == state->time_ms;
-    return same ? TALLY_OK : TALLY_MALFORMED;
+    if (!same) return TALLY_MALFORMED;
+    status = definitions_load(&reader, state);
+    for (uint64_t i = 0; !status && i < reader.parts; i++) {
+        status = tally_framefile_next(&parts, &message);
+        if (!status) status = tally_part_load(state, message);
+    }
+    return status ? status : tally_parts_verify(state);
 }
 
 enum tally_status tally_snapshot_stage(struct tally_bytes file, struct tally_mirror *mirror,
                                        struct tally_memory *memory, struct tally_bytes *out_last)
 {
     struct tally_framefile frames;
+    struct producers_reader reader;
     struct tally_bytes message, last;
-    enum tally_status status = tally_framefile_open(file, &frames);
-    if (!status) status = tally_framefile_next(&frames, &message); // Producers
+    enum tally_status status = open_file(file, &frames, &reader);
+    for (uint64_t i = 0; !status && i < reader.parts; i++) status = tally_framefile_next(&frames, &message);
     if (!status) status = tally_framefile_next(&frames, &last);
     while (!status) {
         status = tally_framefile_next(&frames, &message);

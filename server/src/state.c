@@ -37,7 +37,10 @@ enum tally_status tally_state_init(struct tally_state *state, const struct tally
 void tally_state_deinit(struct tally_state *state)
 {
     if (!state->alloc) return;
-    for (uint32_t i = 0; i < state->tables_count; i++) tally_rows_deinit(&state->tables[i].rows);
+    for (uint32_t i = 0; i < state->tables_count; i++) {
+        tally_rows_deinit(&state->tables[i].rows);
+        tally_aging_deinit(&state->tables[i].aging);
+    }
     tally_alloc_free(state->alloc, state->tables);
     tally_alloc_free(state->alloc, state->verdicts);
     tally_alloc_free(state->alloc, state->changes);

@@ -7,7 +7,9 @@
 //   - batches apply in order; in each, table by table, amounts first, then removals;
 //   - a batch counts when its sequence is the producer's last plus one (or 1, of a producer not known). A repeat, a hole and
 //     what does not pass tally_state_admit change nothing, and use up no sequence number;
+//   - the state's time is the record's, or the one before it if that is later;
 //   - definitions first (definitions.h): each begins its table, or changes what may be changed; one that may not be is nothing;
+//   - then what time makes leave, or slide: aging.h has those rules;
 //   - a table begins with its definition or with the first batch that counts and names it with an amount or a member, as what that batch takes it
 //     for, a counter if it does not say; a key begins with its first amount, even 0;
 //   - a batch that takes a table for another kind than it has is refused as a whole;
@@ -27,6 +29,7 @@
 #include <tallycast/frame.h>
 #include <tallycast/limits.h>
 
+#include "aging.h"
 #include "definitions.h"
 #include "keys.h"
 #include "producers.h"
@@ -56,6 +59,7 @@ struct tally_state_table {
     bool created;                       // in this record
     uint64_t digest_key;                // tally_digest_table
     struct tally_rows rows;
+    struct tally_aging aging;
     size_t changes_at, changes_count; // of this record, in the state's list
 };
 
@@ -90,6 +94,8 @@ struct tally_state_stats {
     uint64_t amounts;                  // sum of the amounts of the events, modulo 2^64
     uint64_t rows_changed, rows_added; // all rows of frames; those that came new
     uint64_t added_bytes;              // of the columns that bring new rows
+    uint64_t expired, slid;            // rows that left because they were idle; amounts that left a window
+    uint64_t overflowed;               // entries of keys beyond max_keys
 };
 
 struct tally_state {
@@ -127,6 +133,10 @@ static inline struct tally_bytes tally_state_dataset(const struct tally_state *s
 {
     return tally_bytes(state->dataset, state->dataset_bytes);
 }
+
+// When the next row expires or the next amount leaves a window: the time of the record by which it should be; UINT64_MAX: never. It may lie in
+// the past when more was due than one record takes. Cost: the tables.
+uint64_t tally_state_due(const struct tally_state *state);
 
 // ---------------------------------------------------------------------------------------------------- one batch
 

@@ -4,7 +4,7 @@
 // from what the touched rows were and are.
 #include <assert.h>
 
-#include "state_parts.h"
+#include "aging_parts.h"
 
 // A seed under which the rows clash again is replaced again. With real fingerprints even a second time does not happen.
 #define RESEEDS_MAX 64u
@@ -24,8 +24,7 @@ struct item {
 
 // ---------------------------------------------------------------------------------------------------- rows
 
-// Must be called before the row changes: its first touch notes what it was.
-static void touch(struct tally_state_table *table, uint32_t id)
+void tally_state_row_touch(struct tally_state_table *table, uint32_t id)
 {
     struct tally_state_row *row = &table->rows.rows[id];
     if (row->flags) return;
@@ -83,34 +82,52 @@ static int64_t value_after(enum op op, int64_t value, int64_t amount, uint64_t *
     }
 }
 
+static enum tally_status row_add(struct tally_state *state, struct tally_state_table *table, enum op op,
+                                 const struct item *item);
+
+// An entry of a key that may not begin a row: it goes to the overflow row.
+static enum tally_status row_overflow(struct tally_state *state, struct tally_state_table *table, enum op op,
+                                      const struct item *item)
+{
+    struct item overflow = {.key = tally_bytes(TALLY_OVERFLOW_KEY, sizeof TALLY_OVERFLOW_KEY - 1),
+                            .amount = item->amount,
+                            .hint = TALLY_NO_ROW};
+    overflow.fingerprint = tally_fingerprint(state->seed, overflow.key.data, overflow.key.size);
+    state->stats.overflowed++;
+    table->aging.overflowed++;
+    return row_add(state, table, op, &overflow);
+}
+
 // TALLY_CLASH: nothing changed, and another key has this fingerprint.
 static enum tally_status row_add(struct tally_state *state, struct tally_state_table *table, enum op op,
                                  const struct item *item)
 {
     uint32_t id = item->hint;
     if (!tally_rows_is(&table->rows, id, item->fingerprint)) id = tally_rows_find(&table->rows, item->fingerprint);
-    if (id == TALLY_NO_ROW) {
+    bool there = id != TALLY_NO_ROW;
+    if (!there || !tally_row_key_is(&table->rows.rows[id], item->key)) {
+        if (table->definition.max_keys && tally_aging_full(state, table, item->key))
+            return row_overflow(state, table, op, item);
+        if (there) return TALLY_CLASH;
         enum tally_status status = row_begin(state, table, item, &id);
         if (status) return status;
         table->rows.rows[id].value = item->amount; // a first one is what it is, whatever the kind
-        return TALLY_OK;
+    } else {
+        struct tally_state_row *row = &table->rows.rows[id];
+        int64_t value = value_after(op, row->value, item->amount, &state->stats.saturated);
+        if (value != row->value) {
+            tally_state_row_touch(table, id);
+            row->value = value;
+        }
     }
-    struct tally_state_row *row = &table->rows.rows[id];
-    if (!tally_row_key_is(row, item->key)) return TALLY_CLASH;
-    int64_t value = value_after(op, row->value, item->amount, &state->stats.saturated);
-    if (value == row->value) return TALLY_OK;
-    touch(table, id);
-    row->value = value;
-    return TALLY_OK;
+    return tally_table_ages(table) ? tally_aging_count(state, table, id, item->amount) : TALLY_OK;
 }
 
-static enum tally_status row_remove(struct tally_state *state, struct tally_state_table *table, struct tally_bytes key)
+enum tally_status tally_state_row_leave(struct tally_state *state, struct tally_state_table *table, uint32_t id)
 {
-    uint32_t id = tally_rows_find(&table->rows, tally_fingerprint(state->seed, key.data, key.size));
-    if (id == TALLY_NO_ROW) return TALLY_OK;
     struct tally_state_row *row = &table->rows.rows[id];
-    if (!tally_row_key_is(row, key)) return TALLY_OK;
-    touch(table, id);
+    uint64_t key_bytes = row->key_bytes;
+    tally_state_row_touch(table, id);
     if ((row->flags & (TALLY_ROW_WAS_LIVE | TALLY_ROW_SUBTRACTED)) == TALLY_ROW_WAS_LIVE) {
         // Its fingerprint goes with it.
         tally_digest_subtract(&state->digest, tally_digest_row(table->digest_key, row->fingerprint, row->old_value));
@@ -118,9 +135,17 @@ static enum tally_status row_remove(struct tally_state *state, struct tally_stat
     }
     enum tally_status status = tally_rows_remove(&table->rows, id);
     if (status) return status;
+    if (tally_table_ages(table)) tally_aging_drop(table, id);
     state->rows--;
-    state->key_bytes -= key.size;
+    state->key_bytes -= key_bytes;
     return TALLY_OK;
+}
+
+static enum tally_status row_remove(struct tally_state *state, struct tally_state_table *table, struct tally_bytes key)
+{
+    uint32_t id = tally_rows_find(&table->rows, tally_fingerprint(state->seed, key.data, key.size));
+    if (id == TALLY_NO_ROW || !tally_row_key_is(&table->rows.rows[id], key)) return TALLY_OK;
+    return tally_state_row_leave(state, table, id);
 }
 
 // ---------------------------------------------------------------------------------------------------- a new seed
@@ -457,14 +482,16 @@ static enum tally_status apply(struct tally_state *state, struct tally_record_re
         state->epoch = reader->header.epoch;
         state->whole = true;
     }
-    if ((status = tally_state_define(state, reader))) return status;
+    if (reader->header.time_ms > state->time_ms) state->time_ms = reader->header.time_ms;
+    status = tally_state_define(state, reader);
+    if (!status) status = tally_aging_advance(state);
+    if (status) return status;
     while (tally_record_next(reader, &batch)) {
         status = apply_batch(state, batch, admitted, version, &state->verdicts[state->verdicts_count]);
         if (status) return status;
         state->verdicts_count++;
     }
     state->version = version;
-    if (reader->header.time_ms > state->time_ms) state->time_ms = reader->header.time_ms;
     if (state->whole)
         digest_anew(state);
     else if ((status = write_frame(state, out)))

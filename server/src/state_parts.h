@@ -19,4 +19,11 @@ struct tally_state_table *tally_state_table_create(struct tally_state *state, st
 // What the tables of a record's definitions are from now on. What the state would not admit changes nothing.
 TALLY_CHECKED enum tally_status tally_state_define(struct tally_state *state, struct tally_record_reader *reader);
 
+// Before a row changes: its first touch in a record notes what it was.
+void tally_state_row_touch(struct tally_state_table *table, uint32_t id);
+
+// A live row leaves, with all that belongs to it. TALLY_NO_MEMORY.
+TALLY_CHECKED enum tally_status tally_state_row_leave(struct tally_state *state, struct tally_state_table *table,
+                                                      uint32_t id);
+
 #endif
