@@ -6,6 +6,7 @@
 #include "add.h"
 #include "ids.h"
 #include "table.h"
+#include <platform.h>
 
 #define BATCH_ROWS 64u
 
@@ -24,8 +25,10 @@ static void gather(const struct work *work, struct tally_table_reader *change, s
         struct added *row = &batch->rows[batch->count];
         if ((batch->status = tally_table_next_added(change, &row->id, &row->key, &row->value))) break;
         row->fingerprint = tally_fingerprint(work->root->seed, row->key.data, row->key.size);
-        if (work->table->directory) __builtin_prefetch(directory_entry(work->mirror, work->table, row->fingerprint));
     }
+    // In a loop of their own: see fetch_line in WASM.
+    for (uint32_t i = 0; work->table->directory && i < batch->count; i++)
+        fetch_line(directory_entry(work->mirror, work->table, batch->rows[i].fingerprint));
     batch->after = *change;
 }
 
@@ -35,8 +38,8 @@ static inline __attribute__((always_inline)) void fetch(const struct work *work,
     for (uint32_t i = 0; i < batch->count; i++) {
         uint64_t fingerprint = batch->rows[i].fingerprint;
         const union page *page = page_of(work->mirror, work->table, fingerprint);
-        __builtin_prefetch(page, 1);
-        __builtin_prefetch(&page->cells[home_line(fingerprint) * PAGE_LINE_ROWS], 1);
+        fetch_line(page);
+        fetch_line(&page->cells[home_line(fingerprint) * PAGE_LINE_ROWS]);
     }
 }
 
@@ -46,7 +49,7 @@ static inline __attribute__((always_inline)) void fetch_whole(const struct work 
     for (uint32_t i = 0; i < batch->count; i++) {
         const union page *page = page_of(work->mirror, work->table, batch->rows[i].fingerprint);
         if (page->head.generation == work->root->generation && page->head.rows < PAGE_ROWS_MAX) continue;
-        for (uint32_t j = 1; j < PAGE_LINES; j++) __builtin_prefetch(&page->cells[j * PAGE_LINE_ROWS]);
+        for (uint32_t j = 1; j < PAGE_LINES; j++) fetch_line(&page->cells[j * PAGE_LINE_ROWS]);
     }
 }
 

@@ -6,6 +6,7 @@
 // page, with the pages that come next fetched ahead.
 #include "change.h"
 #include "table.h"
+#include <platform.h>
 
 #define DECODED_AT_ONCE 32u
 #define SCRATCH_ROWS    32u        // without memory for more
@@ -36,7 +37,7 @@ static enum tally_status gather(const struct work *work, struct tally_table_read
             struct change *row = &rows[count];
             if ((status = tally_table_next_changed(change, &row->id, &row->difference))) break;
             const struct id_page *page = id_page_of(mirror, work->table, row->id);
-            if (page) __builtin_prefetch((const uint32_t *)at(mirror, page->tags) + (row->id & (ID_PAGE_IDS - 1)));
+            if (page) fetch_line((const uint32_t *)at(mirror, page->tags) + (row->id & (ID_PAGE_IDS - 1)));
         }
         for (uint32_t i = first; i < count; i++) {
             rows[i].tag = id_tag(mirror, work->table, rows[i].id);
@@ -91,10 +92,10 @@ static inline __attribute__((always_inline)) void fetch_pages(const struct work 
     while (ahead->next < ahead->count && ahead->pages < AHEAD_PAGES) {
         uint32_t entry = ahead->next + AHEAD_ENTRY;
         if (entry < ahead->count)
-            __builtin_prefetch(directory_entry(work->mirror, work->table, tag_prefix(ahead->rows[entry].tag)));
+            fetch_line(directory_entry(work->mirror, work->table, tag_prefix(ahead->rows[entry].tag)));
         const union page *page = page_of(work->mirror, work->table, tag_prefix(ahead->rows[ahead->next++].tag));
         if (page == ahead->last) continue;
-        for (uint32_t i = 0; i < PAGE_LINES; i++) __builtin_prefetch(&page->cells[i * PAGE_LINE_ROWS]);
+        for (uint32_t i = 0; i < PAGE_LINES; i++) fetch_line(&page->cells[i * PAGE_LINE_ROWS]);
         ahead->last = page;
         ahead->pages++;
     }

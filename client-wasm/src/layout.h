@@ -229,8 +229,7 @@ struct tally_mirror {
     _Alignas(LINE_BYTES) struct slot slots[TALLY_READERS_MAX];
 };
 
-// Stands in layout_version. It is the same in WASM and natively, so that both can work on one memory: nothing above has pointers, or sizes
-// that depend on theirs. Where that is not kept, tally_mirror_at finds no mirror.
+// Stands in layout_version. It is the same in WASM and natively: nothing above has pointers, or sizes that depend on theirs.
 #define MIRROR_LAYOUT                                                                                                  \
     (MIRROR_VERSION << 24 ^ (uint32_t)sizeof(struct transaction) << 14 ^                                               \
      (uint32_t)offsetof(struct tally_mirror, transaction) << 10 ^ (uint32_t)offsetof(struct tally_mirror, slots) ^     \

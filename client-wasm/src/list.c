@@ -2,6 +2,7 @@
 //
 // Rows in order of their ids: one by one, and as the chunks of a whole state.
 #include "layout.h"
+#include <platform.h>
 
 // The next id in use from `id` on; UINT32_MAX: none.
 static uint32_t next_id(const struct tally_mirror *mirror, const struct table *table, uint32_t id)
@@ -143,7 +144,7 @@ static void write_table(struct tally_frame_writer *writer, const struct tally_mi
             if (id >= segment->end_id) break;
             uint64_t prefix = tag_prefix(id_tag(mirror, table, id));
             const union page *page = page_of(mirror, table, prefix);
-            __builtin_prefetch(&page->cells[home_line(prefix) * PAGE_LINE_ROWS]);
+            fetch_line(&page->cells[home_line(prefix) * PAGE_LINE_ROWS]);
             ids[ids_count] = id++;
         }
         for (uint32_t i = 0; i < ids_count; i++)

@@ -32,13 +32,6 @@ enum tally_status tally_mirror_init(struct tally_memory *memory, const struct ta
     return TALLY_OK;
 }
 
-struct tally_mirror *tally_mirror_at(void *base)
-{
-    struct tally_mirror *mirror = base;
-    bool known = (uintptr_t)base % LINE_BYTES == 0 && mirror->magic == MIRROR_MAGIC;
-    return known && mirror->layout_version == MIRROR_LAYOUT ? mirror : NULL;
-}
-
 static uint64_t load(const _Atomic uint64_t *figure) { return atomic_load_explicit(figure, memory_order_relaxed); }
 
 void tally_mirror_stats(const struct tally_mirror *mirror, struct tally_mirror_stats *out_stats)

@@ -32,8 +32,6 @@ static struct tally_mirror *mirror(void) { return atomic_load_explicit(&the_mirr
 
 uint32_t tallycast_abi(void) { return TALLYCAST_ABI; }
 
-uint32_t tallycast_mirror(void) { return address_of(mirror()); }
-
 uint32_t tallycast_stats(uint32_t out_stats)
 {
     if (!mirror()) return TALLY_INVALID;

@@ -64,10 +64,6 @@ uint32_t tallycast_abi(void);
 // instance a memory. Uses no stack.
 uint32_t tallycast_stack(uint32_t instance);
 
-// Where the mirror begins, for a host that has the same code natively and works on the memory itself (mirror.h, tally_mirror_at); 0 before
-// tallycast_open. It ends with the memory, or where bytes_max of tallycast_open said.
-uint32_t tallycast_mirror(void);
-
 // Any, after tallycast_open. Fills `stats`. TALLY_INVALID before tallycast_open.
 uint32_t tallycast_stats(uint32_t out_stats);
 

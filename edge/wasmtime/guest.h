@@ -19,7 +19,6 @@
 #define WASM_FUNCTIONS(X)                                                                                              \
     X(abi)                                                                                                             \
     X(stack)                                                                                                           \
-    X(mirror)                                                                                                          \
     X(stats)                                                                                                           \
     X(buffer)                                                                                                          \
     X(open)                                                                                                            \

@@ -29,10 +29,8 @@ struct tally_host {
     struct wasm_reader applier;
     struct tally_view_info held; // as last told
     struct tally_mirror_stats stats;
-    struct tally_memory memory;  // the mirror's, for this process's own code on it; base null: it is not to be had
-    struct tally_mirror *mirror; // there
-    _Atomic bool lost;           // the applier trapped: half a change may lie in the memory, so there will be no other
-    pthread_mutex_t mutex;       // of chunks
+    _Atomic bool lost;     // the applier trapped: half a change may lie in the memory, so there will be no other
+    pthread_mutex_t mutex; // of chunks
     uint32_t chunks_count;
     struct chunk_memory *chunks; // one a reader
 };
@@ -322,59 +320,12 @@ static enum tally_status lose(struct tally_host *host)
     return TALLY_IO;
 }
 
-// A frame of this size or more is brought in by this process's own build of the client core, on the guest's memory: WASM has no prefetch, so
-// what makes large changes fast is lost in it (a whole state of 10M keys: 260 ns a key there, 150 here). The layout is the same, and so are
-// the rules: one applier at a time, and nothing readable before it verified.
-#define NATIVE_BYTES_MIN (128u << 10)
-#define HUGE_PAGE_BYTES  (2u << 20)
-
-static bool grow(struct tally_memory *memory, size_t size_min)
-{
-    struct tally_host *host = (struct tally_host *)(void *)((char *)memory - offsetof(struct tally_host, memory));
-    struct wasm_module *module = &host->module;
-    uint64_t before = (uint64_t)((uint8_t *)memory->base - module->base), end = before + size_min;
-    uint64_t size = wasmtime_sharedmemory_size(module->memory) * WASM_PAGE_BYTES;
-    if (size_min > memory->size_max) return false;
-    if (end > size) {
-        // By whole huge pages, as the guest does it.
-        end = (end + HUGE_PAGE_BYTES - 1) & ~(uint64_t)(HUGE_PAGE_BYTES - 1);
-        if (end > module->bytes_max) end = module->bytes_max;
-        uint64_t pages = (end - size + WASM_PAGE_BYTES - 1) / WASM_PAGE_BYTES;
-        wasmtime_error_t *error = wasmtime_sharedmemory_grow(module->memory, pages, &size);
-        if (error) {
-            wasmtime_error_delete(error);
-            return false;
-        }
-        size = wasmtime_sharedmemory_size(module->memory) * WASM_PAGE_BYTES;
-    }
-    memory->size = size - before < memory->size_max ? size - before : memory->size_max;
-    return true;
-}
-
-// Of no consequence when it fails: all goes through the guest then.
-static void find_mirror(struct tally_host *host, struct wasm_instance *instance)
-{
-    struct wasm_module *module = &host->module;
-    uint64_t size = wasmtime_sharedmemory_size(module->memory) * WASM_PAGE_BYTES;
-    uint32_t at;
-    if (!wasm_do(instance, mirror, &at) || !at || at >= size) return;
-    host->mirror = tally_mirror_at(wasm_at(instance, at));
-    if (!host->mirror) {
-        tally_warn("wasm_layout", tally_log_str("effect", "large frames are applied in WASM, slower"));
-        return;
-    }
-    uint64_t end = ((uint64_t)1 << 32) - WASM_PAGE_BYTES; // where the guest says that it ends
-    if (module->bytes_max < end) end = module->bytes_max;
-    host->memory = (struct tally_memory){.base = host->mirror, .size = size - at, .size_max = end - at, .grow = grow};
-}
-
 static enum tally_status wasm_apply(struct tally_host *host, struct tally_bytes frame)
 {
     struct wasm_instance *instance = &host->applier.instance;
     uint32_t buffer, status;
     if (lost(host)) return TALLY_IO;
     if (frame.size > TALLY_FRAME_BYTES_MAX) return TALLY_LIMIT;
-    if (host->mirror && frame.size >= NATIVE_BYTES_MIN) return tally_mirror_apply(host->mirror, &host->memory, frame);
     if (!wasm_do(instance, buffer, &buffer, WASM_I32(frame.size))) return lose(host);
     if (!buffer) return TALLY_NO_MEMORY;
     memcpy(wasm_at(instance, buffer), frame.data, frame.size);
@@ -447,7 +398,6 @@ static enum tally_status open_mirror(struct tally_host *host, const struct tally
             wasm_do(&first, open, &answer, WASM_I32(at), WASM_I32(options->dataset.size), WASM_I64(0), WASM_I64(0));
         status = told ? (enum tally_status)answer : TALLY_IO;
     }
-    if (status == TALLY_OK) find_mirror(host, &first);
     for (uint32_t i = 0; status == TALLY_OK && i < host->chunks_count; i++) {
         struct chunk_memory *memory = &host->chunks[i];
         bool told = wasm_do(&first, alloc, &memory->scratch, WASM_I32(TALLY_CHUNK_BYTES_MAX)) &&

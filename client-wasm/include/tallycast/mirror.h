@@ -49,11 +49,6 @@ TALLY_CHECKED enum tally_status tally_mirror_init(struct tally_memory *memory,
                                                   const struct tally_mirror_options *options,
                                                   struct tally_mirror **out_mirror);
 
-// The mirror that another instance of this code built at `base`, which may be a WASM module in whose memory this one looks; null when there is none,
-// or one of another layout. Its applier may then be this code, with a `struct tally_memory` of its own, as long as there
-// is one applier at a time; and readers may be opened.
-struct tally_mirror *tally_mirror_at(void *base);
-
 // Takes one frame, or one chunk of one. `frame` is borrowed for the call.
 //   TALLY_OK               the frame's version is published
 //   TALLY_MORE             a chunk is staged; the change is published with its last chunk
