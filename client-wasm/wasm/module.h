@@ -49,7 +49,7 @@
 
 #include <stdint.h>
 
-#define TALLYCAST_ABI           1u
+#define TALLYCAST_ABI           2u
 #define TALLYCAST_INSTANCES_MAX 64u         // on one memory, beside the first
 #define TALLYCAST_STACK_BYTES   (64u << 10) // of instances 1 to 64
 #define TALLYCAST_SCRATCH_BYTES (64u << 10) // of each reader

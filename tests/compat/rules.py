@@ -6,7 +6,7 @@ import re
 # Every function that a module exports is one of these; one that is not named here is reported, so that nobody forgets to say what it is.
 READS = ("get", "get_many", "info", "next", "pin", "read", "read_table", "table", "table_info", "unpin", "view_read", "write_chunk")
 APPLIES = ("abandon", "alloc", "apply", "buffer", "confirm", "free", "open")
-OTHERS = ("abi", "mirror", "reader_close", "reader_open", "reader_scratch", "reader_scratch_size", "stack", "stats")
+OTHERS = ("abi", "reader_close", "reader_open", "reader_scratch", "reader_scratch_size", "stack", "stats")
 NATIVE_READS = ("tally_get", "tally_view_get", "tally_view_get_many", "tally_view_info", "tally_view_next", "tally_view_pin", "tally_view_table",
                 "tally_view_table_info", "tally_view_unpin", "tally_view_write_chunk")
 # A pin announces itself by one sequentially consistent store (src/reader.c), which x86-64 does by an exchange with its own slot.

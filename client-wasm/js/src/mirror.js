@@ -6,7 +6,7 @@
 // read is one call of the module and makes nothing in its memory. `get` gives a number, exact to 2^53; beyond that ask getBigInt.
 import { STATUS, TallycastError, check } from './errors.js'
 
-const ABI = 1
+const ABI = 2
 const KEY_BYTES_MAX = 1024
 const NAME_BYTES_MAX = 64
 const PAGE_BYTES = 65536
