@@ -3,6 +3,7 @@
 // A trap in the guest: a failed call, a log line, and an instance that works on.
 #include "../support/with_cmocka.h"
 
+#include <client-wasm/wasm/module.h>
 #include <edge/wasmtime/guest.h>
 #include <string.h>
 
