@@ -19,7 +19,7 @@
 #ifndef TALLYCAST_EDGE_COUNTS_H
 #define TALLYCAST_EDGE_COUNTS_H
 
-#include <edge/src/sums.h>
+#include <sums/sums.h>
 #include <tallycast/tally.h>
 
 #define TALLY_COUNTS_THREADS_MAX (TALLY_MEMBERS_MAX - 1u) // one place is the drain's

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Merged counts (edge/src/sums.h) beside a naive list.
+// Merged counts (proto/sums/sums.h) beside a naive list.
 #include "../support/memory.h"
 #include "../support/random.h"
 #include "../support/with_cmocka.h"
 
-#include <edge/src/sums.h>
+#include <sums/sums.h>
 #include <string.h>
 
 #define MODEL_MAX 4000
