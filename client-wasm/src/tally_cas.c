@@ -82,25 +82,32 @@ static void give_back(struct cas_half *half, uint32_t at, uint32_t units)
     atomic_compare_exchange_strong_explicit(&half->top, &top, at, memory_order_release, memory_order_relaxed);
 }
 
-// Relaxed: the entry was reached by an acquire, and the drainer sees the sum by the member's leaving.
-static enum tally_status add_to(struct entry *entry, int64_t amount)
+// Relaxed: the entry was reached by an acquire, and the drainer sees the amount by the member's leaving. An addition and an exchange are one
+// instruction each, and the word that it found says whether the key came or went; so `keys` is right when nobody is at work.
+ONE_OF_TWO enum tally_status change_entry(struct cas_half *half, struct entry *entry, struct map_change *change)
 {
     // 64 members may pass this test together, and still add less than what is left above it.
     static_assert(TALLY_MEMBERS_MAX * (uint64_t)TALLY_MAP_AMOUNT_MAX < MAP_SUM_MAX, "a sum stays in 63 bits");
-    if (atomic_load_explicit(&entry->amount, memory_order_relaxed) > MAP_SUM_MAX) return TALLY_FULL;
-    atomic_fetch_add_explicit(&entry->amount, (uint64_t)amount, memory_order_relaxed);
+    if (change->exchange) {
+        change->was = atomic_exchange_explicit(&entry->amount, change->amount, memory_order_relaxed);
+    } else {
+        if ((uint64_t)amount_of(amount_load(entry)) > MAP_SUM_MAX) return TALLY_FULL;
+        change->was = atomic_fetch_add_explicit(&entry->amount, change->amount, memory_order_relaxed);
+    }
+    int keys = map_change_keys(change, change->was);
+    if (keys) atomic_fetch_add_explicit(&half->keys, (uint32_t)keys, memory_order_relaxed);
     return TALLY_OK;
 }
 
-static enum tally_status insert(struct tally_member *member, struct cas_half *half, const struct map_key *key,
-                                uint32_t first, int64_t amount)
+ONE_OF_TWO enum tally_status insert(struct tally_member *member, struct cas_half *half, const struct map_key *key,
+                                    uint32_t first, struct map_change *change)
 {
     struct tally_map *map = member->map;
     _Atomic uint32_t *head = head_of(map, half, key->hash);
     uint32_t units = (uint32_t)(ENTRY_BYTES(key->bytes.size) / MAP_UNIT), mine = take(half, units), seen = first;
     if (!mine) return TALLY_FULL;
     struct entry *entry = map_at(map, mine);
-    entry_fill(entry, (uint32_t)(key->hash >> 32), key->table, key->bytes, amount);
+    entry_fill(entry, (uint32_t)(key->hash >> 32), key->table, key->bytes, change->amount);
     for (;;) {
         entry->next = seen;
         uint32_t now = seen;
@@ -113,20 +120,39 @@ static enum tally_status insert(struct tally_member *member, struct cas_half *ha
         struct entry *theirs = find(map, key, now, seen);
         if (theirs) {
             give_back(half, mine, units);
-            return add_to(theirs, amount);
+            return change_entry(half, theirs, change);
         }
         seen = now;
     }
 }
 
-enum tally_status cas_add(struct tally_member *member, const struct map_key *key, int64_t amount)
+ONE_OF_TWO enum tally_status change_key(struct tally_member *member, const struct map_key *key,
+                                        struct map_change *change)
 {
     struct tally_map *map = member->map;
     struct cas_half *half = &map->halves[enter(member) & 1];
     uint32_t first = atomic_load_explicit(head_of(map, half, key->hash), memory_order_acquire);
     struct entry *entry = find(map, key, first, 0);
-    enum tally_status status = entry ? add_to(entry, amount) : insert(member, half, key, first, amount);
+    enum tally_status status = TALLY_OK;
+    if (entry)
+        status = change_entry(half, entry, change);
+    else if (amount_is_there(change->amount)) // what is not there need not be taken out
+        status = insert(member, half, key, first, change);
     leave(member);
+    return status;
+}
+
+enum tally_status cas_add(struct tally_member *member, const struct map_key *key, uint64_t amount)
+{
+    return change_key(member, key, &(struct map_change){.amount = amount});
+}
+
+enum tally_status cas_exchange(struct tally_member *member, const struct map_key *key, uint64_t amount,
+                               uint64_t *out_was)
+{
+    struct map_change change = {.amount = amount, .was = MAP_REMOVED, .exchange = true};
+    enum tally_status status = change_key(member, key, &change);
+    *out_was = change.was;
     return status;
 }
 
@@ -136,7 +162,7 @@ enum tally_status cas_get(struct tally_member *member, const struct map_key *key
     struct cas_half *half = &map->halves[enter(member) & 1];
     uint32_t first = atomic_load_explicit(head_of(map, half, key->hash), memory_order_acquire);
     struct entry *entry = find(map, key, first, 0);
-    *out_amount = entry ? (int64_t)atomic_load_explicit(&entry->amount, memory_order_relaxed) : 0;
+    *out_amount = entry ? amount_of(amount_load(entry)) : 0;
     leave(member);
     return TALLY_OK;
 }
@@ -163,14 +189,17 @@ bool cas_next(struct tally_drain *drain, struct tally_entry *out_entry)
 {
     struct tally_map *map = drain->map;
     const uint32_t *heads = map_at(map, drained(map)->heads);
-    while (!drain->chain) {
-        if (drain->place == map->places) return false;
-        drain->chain = heads[drain->place++];
+    for (;;) {
+        while (!drain->chain) {
+            if (drain->place == map->places) return false;
+            drain->chain = heads[drain->place++];
+        }
+        const struct entry *entry = map_at(map, drain->chain);
+        drain->chain = entry->next;
+        if (!amount_is_there(amount_load(entry))) continue;
+        *out_entry = entry_of(entry);
+        return true;
     }
-    const struct entry *entry = map_at(map, drain->chain);
-    drain->chain = entry->next;
-    *out_entry = entry_of(entry);
-    return true;
 }
 
 void cas_clear(struct tally_map *map)
@@ -184,7 +213,9 @@ void cas_clear(struct tally_map *map)
 uint64_t cas_len(const struct tally_map *map)
 {
     uint64_t generation = atomic_load_explicit(&map->generation, memory_order_relaxed);
-    return atomic_load_explicit(&map->halves[generation & 1].keys, memory_order_relaxed);
+    // Counted after what it counts: a key may have gone whose coming is not counted yet.
+    int32_t keys = (int32_t)atomic_load_explicit(&map->halves[generation & 1].keys, memory_order_relaxed);
+    return keys > 0 ? (uint64_t)keys : 0;
 }
 
 void cas_init(struct tally_map *map, uint64_t at, uint64_t end)

@@ -121,13 +121,32 @@ enum tally_status tally_map_add(struct tally_member *member, uint32_t table, str
     if (amount < 0 || amount > TALLY_MAP_AMOUNT_MAX) return TALLY_INVALID;
     enum tally_status status = key_of(map, table, key, &found);
     if (status) return status;
-    status = map->kind == TALLY_MAP_CAS ? cas_add(member, &found, amount) : sharded_add(member, &found, amount);
+    status = map->kind == TALLY_MAP_CAS ? cas_add(member, &found, (uint64_t)amount)
+                                        : sharded_add(member, &found, (uint64_t)amount);
     if (status == TALLY_OK) {
         count(&slot->adds, 1);
     } else {
         count(&slot->refused, 1);
         count(&slot->refused_amount, (uint64_t)amount);
     }
+    return status;
+}
+
+enum tally_status tally_map_exchange(struct tally_member *member, uint32_t table, struct tally_bytes key,
+                                     int64_t amount, int64_t *out_was)
+{
+    struct tally_map *map = member->map;
+    struct map_key found;
+    if (amount < TALLY_MAP_NONE || amount > TALLY_MAP_EXCHANGE_MAX) return TALLY_INVALID;
+    enum tally_status status = key_of(map, table, key, &found);
+    if (status) return status;
+    uint64_t word = amount == TALLY_MAP_NONE ? MAP_REMOVED : (uint64_t)amount, was;
+    status = map->kind == TALLY_MAP_CAS ? cas_exchange(member, &found, word, &was)
+                                        : sharded_exchange(member, &found, word, &was);
+    if (status == TALLY_OK)
+        *out_was = amount_is_there(was) ? amount_of(was) : TALLY_MAP_NONE;
+    else
+        count(&member_slot(member)->refused, 1);
     return status;
 }
 

@@ -81,38 +81,61 @@ static struct cell *probe(const struct tally_map *map, const struct shard *shard
 }
 
 static enum tally_status insert(struct tally_map *map, struct shard *shard, struct cell *cell,
-                                const struct map_key *key, int64_t amount)
+                                const struct map_key *key, const struct map_change *change)
 {
     uint32_t half = shard->current, units = (uint32_t)(ENTRY_BYTES(key->bytes.size) / MAP_UNIT);
     uint32_t keys = atomic_load_explicit(&shard->keys[half], memory_order_relaxed), at = shard->top[half];
-    if (units > shard->end[half] - at || keys >= map->places - map->places / FULL_PARTS) return TALLY_FULL;
+    if (units > shard->end[half] - at || shard->used[half] >= map->places - map->places / FULL_PARTS) return TALLY_FULL;
     shard->top[half] = at + units;
+    shard->used[half]++;
     atomic_store_explicit(&shard->keys[half], keys + 1, memory_order_relaxed);
-    entry_fill(map_at(map, at), (uint32_t)(key->hash >> 32), key->table, key->bytes, amount);
+    entry_fill(map_at(map, at), (uint32_t)(key->hash >> 32), key->table, key->bytes, change->amount);
     cell->tag = (uint32_t)(key->hash >> 32);
     atomic_signal_fence(memory_order_release); // the order in which an evicted holder's stores are found
     cell->entry = at;
     return TALLY_OK;
 }
 
-enum tally_status sharded_add(struct tally_member *member, const struct map_key *key, int64_t amount)
+ONE_OF_TWO enum tally_status change_entry(struct shard *shard, struct entry *entry, struct map_change *change)
+{
+    _Atomic uint32_t *keys = &shard->keys[shard->current];
+    uint64_t was = amount_load(entry), now = change->exchange ? change->amount : was + change->amount;
+    if (!change->exchange && (uint64_t)amount_of(now) > MAP_SUM_MAX) return TALLY_FULL;
+    atomic_store_explicit(&entry->amount, now, memory_order_relaxed);
+    change->was = was;
+    uint32_t more = (uint32_t)map_change_keys(change, was);
+    if (more)
+        atomic_store_explicit(keys, atomic_load_explicit(keys, memory_order_relaxed) + more, memory_order_relaxed);
+    return TALLY_OK;
+}
+
+ONE_OF_TWO enum tally_status change_key(struct tally_member *member, const struct map_key *key,
+                                        struct map_change *change)
 {
     struct tally_map *map = member->map;
     struct shard *shard = shard_of(map, key->hash);
     enum tally_status status = TALLY_OK;
     if (!lock(member, shard, SPINS_MAX)) return TALLY_BUSY;
     struct cell *cell = probe(map, shard, key);
-    if (!cell->entry) {
-        status = insert(map, shard, cell, key, amount);
-    } else {
-        struct entry *entry = map_at(map, cell->entry);
-        uint64_t sum = atomic_load_explicit(&entry->amount, memory_order_relaxed) + (uint64_t)amount;
-        if (sum > MAP_SUM_MAX)
-            status = TALLY_FULL;
-        else
-            atomic_store_explicit(&entry->amount, sum, memory_order_relaxed);
-    }
+    if (cell->entry)
+        status = change_entry(shard, map_at(map, cell->entry), change);
+    else if (amount_is_there(change->amount)) // what is not there need not be taken out
+        status = insert(map, shard, cell, key, change);
     unlock(member, shard);
+    return status;
+}
+
+enum tally_status sharded_add(struct tally_member *member, const struct map_key *key, uint64_t amount)
+{
+    return change_key(member, key, &(struct map_change){.amount = amount});
+}
+
+enum tally_status sharded_exchange(struct tally_member *member, const struct map_key *key, uint64_t amount,
+                                   uint64_t *out_was)
+{
+    struct map_change change = {.amount = amount, .was = MAP_REMOVED, .exchange = true};
+    enum tally_status status = change_key(member, key, &change);
+    *out_was = change.was;
     return status;
 }
 
@@ -168,7 +191,7 @@ bool sharded_next(struct tally_drain *drain, struct tally_entry *out_entry)
         const struct cell *cells = map_at(map, shard->cells[half]);
         while (drain->place < map->places) {
             const struct cell *cell = &cells[drain->place++];
-            if (!cell->entry) continue;
+            if (!cell->entry || !amount_is_there(amount_load(map_at(map, cell->entry)))) continue;
             *out_entry = entry_of(map_at(map, cell->entry));
             return true;
         }
@@ -184,6 +207,7 @@ void sharded_clear(struct tally_map *map)
         if (shard->top[half] == shard->begin[half]) continue;
         memset(map_at(map, shard->cells[half]), 0, (size_t)map->places * sizeof(struct cell));
         shard->top[half] = shard->begin[half];
+        shard->used[half] = 0;
         atomic_store_explicit(&shard->keys[half], 0, memory_order_relaxed);
     }
 }

@@ -133,11 +133,12 @@ def tally_is_atomic(module, layout):
 
 def tally_parts_are_atomic(cas, sharded, layout):
     """In the two maps as compiled by themselves, where the instructions of one cannot stand for the other's."""
-    add = [function for function in cas.functions.values() if function.name == "cas_add"]
-    sharded_add = [function for function in sharded.functions.values() if function.name == "sharded_add"]
-    if not add or not sharded_add:
-        return ["cas_add or sharded_add is not there"]
+    named = {function.name: [function] for module in (cas, sharded) for function in module.functions.values()}
+    if missing := [name for name in ("cas_add", "cas_exchange", "sharded_add") if name not in named]:
+        return [f"{name} is not there" for name in missing]
+    add, sharded_add = named["cas_add"], named["sharded_add"]
     return (has(cas, add, "i64.atomic.rmw.add", layout["amount"], 1, "adding to a count")
+            + has(cas, named["cas_exchange"], "i64.atomic.rmw.xchg", layout["amount"], 1, "exchanging a count")
             + has(cas, add, "i32.atomic.rmw.cmpxchg", 0, 1, "linking an entry by its chain's head")
             + has(cas, add, "i32.atomic.rmw.cmpxchg", layout["top"], 2, "taking room, and giving it back")
             + has(sharded, sharded_add, "i32.atomic.rmw.cmpxchg", 0, 3, "taking the lock, and saying that one waits")

@@ -137,15 +137,18 @@ static void test_sums(enum tally_map_kind kind, unsigned adds)
 
 // ---------------------------------------------------------------------------------------------------- histories
 
-// Thread 0 drains, the others add and get: one key of many, so that it is new in each generation and there are neighbours.
+// Thread 0 drains, the others add, exchange, take out and get: one key of many, so that it is new in each generation and there are neighbours.
 #define OPS       6u
 #define OPS_TOTAL (THREADS * OPS)
 
-enum { ADD, GET, DRAIN };
+#define NONE UINT32_MAX // the key's state: not there
+
+enum { ADD, GET, EXCHANGE, DRAIN };
 
 struct op {
     int what;
-    uint64_t value; // added, got, drained
+    uint64_t value; // added, got, drained, what an exchange found
+    uint64_t set;   // by an exchange
     uint64_t begin, end;
 };
 
@@ -157,11 +160,13 @@ static uint64_t seed;
 
 static struct op act(struct tally_member *member, unsigned thread, struct test_random *random)
 {
-    struct op op = {.what = thread == 0 ? DRAIN : test_random_percent(random, 60) ? ADD : GET};
+    static const int mix[] = {ADD, ADD, ADD, GET, GET, EXCHANGE, EXCHANGE};
+    struct op op = {.what = thread == 0 ? DRAIN : mix[test_random_below(random, sizeof mix / sizeof *mix)]};
     struct tally_bytes key = tally_bytes("key", 3);
     struct tally_drain drain;
     struct tally_entry entry;
-    int64_t amount = (int64_t)test_random_between(random, 1, 3);
+    int64_t amount = (int64_t)test_random_between(random, 1, 3), was;
+    if (op.what == EXCHANGE && test_random_percent(random, 50)) amount = TALLY_MAP_NONE;
     op.begin = atomic_fetch_add(&clock_now, 1);
     switch (op.what) {
     case ADD:
@@ -171,6 +176,11 @@ static struct op act(struct tally_member *member, unsigned thread, struct test_r
     case GET:
         CHECK(tally_map_get(member, table, key, &amount) == TALLY_OK);
         op.value = (uint64_t)amount;
+        break;
+    case EXCHANGE:
+        CHECK(tally_map_exchange(member, table, key, amount, &was) == TALLY_OK);
+        op.value = was == TALLY_MAP_NONE ? NONE : (uint64_t)was;
+        op.set = amount == TALLY_MAP_NONE ? NONE : (uint64_t)amount;
         break;
     default:
         while (tally_drain_begin(member, &drain) == TALLY_BUSY) sched_yield();
@@ -208,6 +218,17 @@ static struct seen {
     uint32_t done, state;
 } seen[SEEN];
 
+// Whether `op` may find the key in this state, and what it leaves.
+static bool step(const struct op *op, uint64_t state, uint64_t *out_state)
+{
+    uint64_t amount = state == NONE ? 0 : state;
+    *out_state = op->what == ADD        ? amount + op->value
+                 : op->what == EXCHANGE ? op->set
+                 : op->what == DRAIN    ? NONE
+                                        : state;
+    return op->what == ADD || op->value == (op->what == EXCHANGE ? state : amount);
+}
+
 static bool can_be_ordered(uint32_t next[THREADS], uint64_t state, uint64_t left_state)
 {
     uint64_t end_min = UINT64_MAX;
@@ -216,16 +237,16 @@ static bool can_be_ordered(uint32_t next[THREADS], uint64_t state, uint64_t left
         done = done * (OPS + 1) + next[t];
         if (next[t] < OPS && history[t][next[t]].end < end_min) end_min = history[t][next[t]].end;
     }
-    if (end_min == UINT64_MAX) return state == left_state;
+    if (end_min == UINT64_MAX) return (state == NONE ? 0 : state) == left_state;
     struct seen *memo = &seen[(done * 31 + state) % SEEN];
     if (memo->done == done + 1 && memo->state == state) return false;
     for (unsigned t = 0; t < THREADS; t++) {
         // An operation may be the next if none of the others ended before it began.
         const struct op *op = next[t] < OPS ? &history[t][next[t]] : NULL;
-        if (!op || op->begin > end_min || (op->what != ADD && op->value != state)) continue;
+        uint64_t then;
+        if (!op || op->begin > end_min || !step(op, state, &then)) continue;
         next[t]++;
-        if (can_be_ordered(next, op->what == ADD ? state + op->value : op->what == DRAIN ? 0 : state, left_state))
-            return true;
+        if (can_be_ordered(next, then, left_state)) return true;
         next[t]--;
     }
     *memo = (struct seen){done + 1, (uint32_t)state};
@@ -234,12 +255,12 @@ static bool can_be_ordered(uint32_t next[THREADS], uint64_t state, uint64_t left
 
 static void print_history(void)
 {
-    static const char *names[] = {"add", "get", "drain"};
+    static const char *names[] = {"add", "get", "exchange", "drain"};
     for (unsigned t = 0; t < THREADS; t++)
         for (unsigned i = 0; i < OPS; i++)
-            fprintf(stderr, "thread %u: %s %llu from %llu to %llu\n", t, names[history[t][i].what],
-                    (unsigned long long)history[t][i].value, (unsigned long long)history[t][i].begin,
-                    (unsigned long long)history[t][i].end);
+            fprintf(stderr, "thread %u: %s %llu (%llu) from %llu to %llu\n", t, names[history[t][i].what],
+                    (unsigned long long)history[t][i].value, (unsigned long long)history[t][i].set,
+                    (unsigned long long)history[t][i].begin, (unsigned long long)history[t][i].end);
 }
 
 static void test_histories(enum tally_map_kind kind)
@@ -259,7 +280,7 @@ static void test_histories(enum tally_map_kind kind)
         for (unsigned t = 1; t < THREADS; t++)
             overlapping +=
                 history[t][0].begin < history[0][OPS - 1].end && history[0][0].begin < history[t][OPS - 1].end;
-        if (!can_be_ordered(next, 0, drain_once(&member, &keys))) {
+        if (!can_be_ordered(next, NONE, drain_once(&member, &keys))) {
             print_history();
             CHECK(!"the history can be ordered");
         }

@@ -193,6 +193,89 @@ static void check_full(enum tally_map_kind kind)
     }
 }
 
+// ---------------------------------------------------------------------------------------------------- exchange
+
+static int64_t exchange(struct world *world, const char *key, int64_t amount)
+{
+    int64_t was = -2;
+    assert_int_equal(tally_map_exchange(&world->member, world->table, text(key), amount, &was), TALLY_OK);
+    return was;
+}
+
+static void check_exchange(enum tally_map_kind kind)
+{
+    struct world world = world_of(kind, ROOM);
+    uint64_t keys, sum;
+    int64_t was = -7;
+    assert_int_equal(exchange(&world, "none", TALLY_MAP_NONE), TALLY_MAP_NONE);
+    assert_int_equal(tally_map_len(world.map), 0);
+    assert_int_equal(exchange(&world, "a", 5), TALLY_MAP_NONE);
+    assert_int_equal(exchange(&world, "a", 0), 5);
+    assert_int_equal(tally_map_len(world.map), 1); // 0 is an amount
+    add(&world, "a", 3);
+    assert_int_equal(exchange(&world, "a", TALLY_MAP_EXCHANGE_MAX), 3);
+    assert_int_equal(get(&world, "a"), TALLY_MAP_EXCHANGE_MAX);
+    assert_int_equal(exchange(&world, "a", TALLY_MAP_NONE), TALLY_MAP_EXCHANGE_MAX);
+    assert_int_equal(exchange(&world, "a", TALLY_MAP_NONE), TALLY_MAP_NONE);
+    assert_int_equal(get(&world, "a"), 0);
+    assert_int_equal(tally_map_len(world.map), 0);
+
+    // What was taken out comes in no drain; an addition brings it back, one of 0 does not.
+    add(&world, "b", 7);
+    assert_int_equal(exchange(&world, "c", 9), TALLY_MAP_NONE);
+    add(&world, "a", 0);
+    assert_int_equal(tally_map_len(world.map), 2);
+    add(&world, "a", 2);
+    add(&world, "a", 2);
+    assert_int_equal(tally_map_len(world.map), 3);
+    assert_int_equal(exchange(&world, "b", TALLY_MAP_NONE), 7);
+    drain_all(&world, &keys, &sum);
+    assert_int_equal(keys, 2);
+    assert_int_equal(sum, 13);
+    assert_int_equal(exchange(&world, "a", 1), TALLY_MAP_NONE); // another generation
+
+    assert_int_equal(tally_map_exchange(&world.member, world.table, text("a"), -2, &was), TALLY_INVALID);
+    assert_int_equal(tally_map_exchange(&world.member, world.table, text("a"), TALLY_MAP_EXCHANGE_MAX + 1, &was),
+                     TALLY_INVALID);
+    assert_int_equal(tally_map_exchange(&world.member, world.table + 1, text("a"), 1, &was), TALLY_INVALID);
+    assert_int_equal(tally_map_exchange(&world.member, world.table, text(""), 1, &was), TALLY_LIMIT);
+    assert_int_equal(was, -7);
+    assert_int_equal(stats_of(&world).refused, 0);
+}
+
+// Keys that come and go take room until the generation is emptied, and a full map says so.
+static void check_exchange_full(enum tally_map_kind kind)
+{
+    struct world world = world_of(kind, 256u << 10);
+    enum tally_status status = TALLY_OK;
+    char key[32];
+    int64_t was;
+    uint64_t keys, sum;
+    for (unsigned round = 0; round < 3; round++) {
+        uint32_t accepted = 0;
+        for (uint32_t i = 0; i < 20000; i++) {
+            snprintf(key, sizeof key, "key/%u/%u", round, i);
+            status = tally_map_exchange(&world.member, world.table, text(key), i, &was);
+            if (status == TALLY_OK) {
+                accepted++;
+                assert_int_equal(exchange(&world, key, TALLY_MAP_NONE), i);
+            }
+        }
+        assert_int_equal(status, TALLY_FULL);
+        assert_true(accepted > 1000 && accepted < 19000);
+        assert_int_equal(tally_map_len(world.map), 0);
+        assert_int_equal(stats_of(&world).refused, (round + 1) * (20000 - accepted));
+        for (uint32_t i = 0; i < 10; i++) {
+            snprintf(key, sizeof key, "key/%u/%u", round, i); // these have their room still
+            assert_int_equal(exchange(&world, key, 1), TALLY_MAP_NONE);
+        }
+        drain_all(&world, &keys, &sum);
+        assert_int_equal(keys, 10);
+        drain_all(&world, &keys, &sum);
+        assert_int_equal(keys, 0);
+    }
+}
+
 // ---------------------------------------------------------------------------------------------------- members and drainers
 
 static void check_members(enum tally_map_kind kind)
@@ -291,6 +374,45 @@ static void test_a_lock_that_is_left(void **state)
 
 #define KEYS 400u
 
+// Beside a plain array: amounts, and TALLY_MAP_NONE.
+static void check_random_exchange(enum tally_map_kind kind)
+{
+    struct test_random random =
+        test_random_start(kind == TALLY_MAP_CAS ? "tally cas exchange" : "tally sharded exchange");
+    struct world world = world_of(kind, ROOM);
+    int64_t now[KEYS];
+    uint64_t there = 0, sum = 0, keys, drained;
+    char key[16];
+    for (uint32_t i = 0; i < KEYS; i++) now[i] = TALLY_MAP_NONE;
+    for (unsigned step = 0; step < 30000; step++) {
+        uint32_t i = (uint32_t)test_random_below(&random, KEYS);
+        int64_t amount = (int64_t)test_random_between(&random, 1, 1000), was = now[i];
+        snprintf(key, sizeof key, "%u", i);
+        switch (test_random_below(&random, 500) ? test_random_below(&random, 4) : 4) {
+        case 0:
+            add(&world, key, amount);
+            now[i] = amount + (was == TALLY_MAP_NONE ? 0 : was);
+            break;
+        case 1: amount = TALLY_MAP_NONE; // fallthrough
+        case 2:
+            assert_int_equal(exchange(&world, key, amount), was);
+            now[i] = amount;
+            break;
+        case 3: assert_int_equal(get(&world, key), was == TALLY_MAP_NONE ? 0 : was); break;
+        default:
+            drain_all(&world, &keys, &drained);
+            assert_int_equal(keys, there);
+            assert_int_equal(drained, sum);
+            for (uint32_t k = 0; k < KEYS; k++) now[k] = TALLY_MAP_NONE;
+        }
+        for (there = sum = i = 0; i < KEYS; i++) {
+            there += now[i] != TALLY_MAP_NONE;
+            sum += now[i] != TALLY_MAP_NONE ? (uint64_t)now[i] : 0;
+        }
+        assert_int_equal(tally_map_len(world.map), there);
+    }
+}
+
 static void check_random(enum tally_map_kind kind)
 {
     struct test_random random = test_random_start(kind == TALLY_MAP_CAS ? "tally cas" : "tally sharded");
@@ -364,6 +486,9 @@ CONTRACT(tables)
 CONTRACT(bad_input)
 CONTRACT(sums)
 CONTRACT(full)
+CONTRACT(exchange)
+CONTRACT(exchange_full)
+CONTRACT(random_exchange)
 CONTRACT(members)
 CONTRACT(drainer_gone)
 CONTRACT(random)
@@ -377,6 +502,9 @@ int main(void)
         BOTH(bad_input),
         BOTH(sums),
         BOTH(full),
+        BOTH(exchange),
+        BOTH(exchange_full),
+        BOTH(random_exchange),
         BOTH(members),
         BOTH(drainer_gone),
         BOTH(random),

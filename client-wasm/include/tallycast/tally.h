@@ -96,6 +96,17 @@ TALLY_CHECKED enum tally_status tally_map_add(struct tally_member *member, uint3
 TALLY_CHECKED enum tally_status tally_map_get(struct tally_member *member, uint32_t table, struct tally_bytes key,
                                               int64_t *out_amount);
 
+#define TALLY_MAP_NONE         (-1)               // no amount: the key is not there
+#define TALLY_MAP_EXCHANGE_MAX ((int64_t)1 << 62) // what an exchange may set
+
+// For maps that are more than counts: makes the key's amount in the current generation `amount`, or takes the key out of it (TALLY_MAP_NONE), and
+// gives what it was, TALLY_MAP_NONE if it was not there. One step, like an addition, with which it may be mixed. Of an exchange that meets a drain, all
+// is in the generation that it began in. A key that was taken out comes in no drain, and is not counted by len; its room is used
+// again when the key comes back, or when the generation is emptied. Adding 0 does not bring it back.
+// TALLY_INVALID for another amount below 0 or over TALLY_MAP_EXCHANGE_MAX, otherwise as add; `stats.adds` counts additions only.
+TALLY_CHECKED enum tally_status tally_map_exchange(struct tally_member *member, uint32_t table, struct tally_bytes key,
+                                                   int64_t amount, int64_t *out_was);
+
 uint64_t tally_map_len(const struct tally_map *map); // keys in the current generation
 void tally_map_stats(const struct tally_map *map, struct tally_map_stats *out_stats);
 
