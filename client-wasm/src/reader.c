@@ -50,6 +50,14 @@ void tally_reader_close(struct tally_reader *reader)
     reader->mirror = NULL;
 }
 
+void tally_reader_evict(struct tally_reader *reader)
+{
+    struct slot *slot = slot_of(reader);
+    slot->depth = 0;
+    atomic_store_explicit(&slot->announced, 0, memory_order_release); // as the last unpin
+    tally_reader_close(reader);
+}
+
 void tally_view_pin(struct tally_reader *reader, struct tally_view *out_view)
 {
     struct tally_mirror *mirror = reader->mirror;

@@ -152,10 +152,10 @@ void tallycast_reader_close(uint32_t slot)
 {
     struct seat *seat = seat_of(slot);
     if (!seat) return;
-    for (uint32_t i = 0; i < TALLYCAST_VIEWS_MAX; i++) tallycast_unpin(slot * TALLYCAST_VIEWS_MAX + i);
+    for (uint32_t i = 0; i < TALLYCAST_VIEWS_MAX; i++) seat->views[i].root = NULL;
     seat->open = false;
     struct tally_reader reader = seat->reader;
-    tally_reader_close(&reader); // last: from here on the seat may be another's
+    tally_reader_evict(&reader); // last: from here on the seat may be another's
 }
 
 uint32_t tallycast_reader_scratch(uint32_t slot)

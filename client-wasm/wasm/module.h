@@ -93,7 +93,8 @@ void tallycast_free(uint32_t address, uint32_t bytes);
 // A slot (0 to 63), or -TALLY_FULL, -TALLY_INVALID before tallycast_open. Any thread; the slot is then that thread's.
 int32_t tallycast_reader_open(void);
 
-// Unpins what is pinned and gives the slot back. Nothing for a slot that is not open.
+// Unpins what is pinned and gives the slot back. Nothing for a slot that is not open. By the slot's thread, or by any other when that one is gone: a
+// worker that was ended from outside, wherever it was.
 void tallycast_reader_close(uint32_t slot);
 
 // The slot's own TALLYCAST_SCRATCH_BYTES, aligned to 64, for keys in and results out; 0 for a slot out of range.

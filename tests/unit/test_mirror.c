@@ -2,6 +2,7 @@
 //
 // The mirror's promises one by one: the order of versions, every refusal, views, readers, figures. Random histories are in
 // test_mirror_random.c, the vectors in test_vectors.c.
+#include "../../client-wasm/src/layout.h"
 #include "../support/mirror_model.h"
 #include "../support/with_cmocka.h"
 
@@ -577,6 +578,36 @@ static void test_overlapping_views(void **state)
     world_deinit(&world);
 }
 
+// A thread that was ended within a view, and one between two stores of its pin, hold nothing once they are evicted; whoever has the seats
+// next begins anew.
+static void test_evicted(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world);
+    struct tally_reader readers[2];
+    struct tally_view view, over;
+    for (unsigned i = 0; i < 2; i++) assert_int_equal(tally_reader_open(world.mirror, &readers[i]), TALLY_OK);
+    tally_view_pin(&readers[0], &view);
+    tally_view_pin(&readers[0], &over);
+    world.mirror->slots[readers[1].slot].depth = 1;
+    assert_int_equal(change_all(&world), TALLY_OK);
+    assert_true(stats_of(world.mirror).retired_bytes > 0);
+    for (unsigned i = 0; i < 2; i++) tally_reader_evict(&readers[i]);
+    assert_int_equal(change_all(&world), TALLY_OK);
+    assert_true(stats_of(world.mirror).retired_bytes == 0);
+    assert_int_equal(stats_of(world.mirror).readers, 0);
+    for (unsigned i = 0; i < 2; i++) assert_int_equal(tally_reader_open(world.mirror, &readers[i]), TALLY_OK);
+    tally_view_pin(&readers[1], &view); // a depth that was left would not announce
+    assert_int_equal(change_all(&world), TALLY_OK);
+    assert_int_equal(stats_of(world.mirror).stalled_readers, 1);
+    tally_view_unpin(&view);
+    assert_int_equal(change_all(&world), TALLY_OK);
+    assert_true(stats_of(world.mirror).retired_bytes == 0);
+    for (unsigned i = 0; i < 2; i++) tally_reader_close(&readers[i]);
+    world_deinit(&world);
+}
+
 static void test_stalled(void **state)
 {
     (void)state;
@@ -671,6 +702,7 @@ int main(void)
         cmocka_unit_test(test_readers),
         cmocka_unit_test(test_get_many),
         cmocka_unit_test(test_overlapping_views),
+        cmocka_unit_test(test_evicted),
         cmocka_unit_test(test_stalled),
         cmocka_unit_test(test_write_chunk_cursors),
     };

@@ -95,6 +95,10 @@ struct tally_reader {
 TALLY_CHECKED enum tally_status tally_reader_open(struct tally_mirror *mirror, struct tally_reader *out_reader);
 void tally_reader_close(struct tally_reader *reader);
 
+// Closes the seat of a thread that is gone, wherever it stopped: in the middle of a view, or of a call. What it pinned is let go. Thread: any one, when
+// it is certain that the owner runs no more.
+void tally_reader_evict(struct tally_reader *reader);
+
 // A pinned version. All reads through one view are of one version. Views may overlap; each is unpinned once.
 struct tally_view {
     struct tally_reader *reader;
