@@ -35,17 +35,40 @@ export interface Stats {
   usedBytes: number
   memoryBytes: number
   readers: number
+  /** Holding a view of an earlier version. */
   stalledReaders: number
 }
 
-/** What can be read of one version, or of the newest one. */
+export interface SharedStats extends Stats {
+  /** Threads that are attached. */
+  attached: number
+  /** Slots that were taken back from threads that are gone. */
+  takenBack: number
+  /** Memories from before reloads that threads are still attached to. */
+  superseded: number
+}
+
+export interface Table {
+  name: string
+  kind: 'counter' | 'gauge' | 'min' | 'max' | 'distinct' | 'topk' | 'unspecified' | 'unknown'
+  rows: number
+}
+
+/** What can be read of one version, or of the newest one. A table that is not there is an error (TALLY_NOT_FOUND, naming those there are). */
 export interface Readable {
   readonly version: number
-  /** The value, exact to 2^53; undefined when there is none. Throws TALLY_NOT_FOUND for a table that is not there. */
+  /** The value, exact to 2^53; undefined when there is none. */
   get(table: string, key: Key): number | undefined
   getBigInt(table: string, key: Key): bigint | undefined
   /** All of one version, in the order of the keys. */
   getMany(table: string, keys: ArrayLike<Key>): (number | undefined)[]
+  /** The k rows of the greatest values, greatest first; of equal ones those that came first. Looks at every row. */
+  top(table: string, k: number, options?: { bytes?: false }): [string, number][]
+  top(table: string, k: number, options: { bytes: true }): [Uint8Array, number][]
+  /** Every row of one version. It is pinned until the iteration ends or is left: keep none that does not. */
+  entries(table: string, options?: { bytes?: false }): Generator<[string, number], void, undefined>
+  entries(table: string, options: { bytes: true }): Generator<[Uint8Array, number], void, undefined>
+  tables(): Table[]
   info(): Info
 }
 
@@ -82,6 +105,14 @@ export interface OpenOptions {
   silenceMs?: number
   /** First and longest wait between connections ([250, 15000]); each is drawn from its upper half. */
   backoffMs?: [number, number]
+  /** A shared memory, for share(). */
+  shared?: boolean
+  /** Listeners from the very beginning. */
+  on?: {
+    version?: (info: Info) => void
+    stale?: (event: StaleEvent) => void
+    state?: (event: StateEvent) => void
+  }
   /** Ends the wait for the first version. */
   signal?: AbortSignal
   /** Math.random and Date.now, for tests. */
@@ -104,20 +135,58 @@ export interface StaleEvent {
   ageMs: number
 }
 
+/** Of a shared mirror. A plain object that can be passed to other threads, by postMessage or workerData, again and again. */
+export interface ShareHandle {
+  readonly module: WebAssembly.Module
+  readonly memory: WebAssembly.Memory
+  readonly control: SharedArrayBuffer
+  readonly share: number
+  readonly channel: string
+}
+
 /** A mirror that follows a stream by itself, until it is closed. */
 export interface LiveMirror extends Reader {
   readonly state: StateEvent['state']
+  /** Why the last connection ended; undefined while there is one. */
   readonly error: TallycastError | undefined
   /** Older than maxAgeMs. */
   readonly stale: boolean
   /** Since the version that is read was last known to be the newest; by this machine's clock and the server's. */
   readonly ageMs: number
+  stats(): Stats | SharedStats
   /** Calls the listener from now on; call what is given back to end that. */
   on(event: 'version', listener: (info: Info) => void): () => void
   on(event: 'stale', listener: (event: StaleEvent) => void): () => void
   on(event: 'state', listener: (event: StateEvent) => void): () => void
   off(event: 'version' | 'stale' | 'state', listener: Function): void
+  /** A handle for attachMirror in other threads; any number of threads by one. Throws TALLY_UNSUPPORTED if the mirror was not opened with `shared`. */
+  share(): ShareHandle
+  /** Takes back what was attached by a handle, when its threads are gone for certain; how many. In Node, and where there are Web Locks, it is done by itself. */
+  reclaim(handle: ShareHandle): number
+  /**
+   * Goes on with another build of the module (left out: the package's) on a new memory, filled from the stream beside the one that is read. Resolves when
+   * that is read; rejects, and all stays as it is, when it cannot be. Threads that are attached move on by themselves; see AttachedMirror.state.
+   */
+  reload(module?: WebAssembly.Module | Promise<WebAssembly.Module>, options?: { maxBytes?: number; waitMs?: number }): Promise<void>
 }
+
+/** Reads, in another thread, what the thread that opened the mirror applies. */
+export interface AttachedMirror extends Reader {
+  /**
+   * 'attached'; 'superseded': the mirror was reloaded and this thread still reads the memory from before, which is kept up to date until it moves on;
+   * 'ended': the mirror was closed where it was opened; 'closed'.
+   */
+  readonly state: 'attached' | 'superseded' | 'ended' | 'closed'
+  readonly stale: boolean
+  readonly ageMs: number
+  on(event: 'state', listener: (event: { state: 'moved' | 'superseded'; error?: TallycastError }) => void): () => void
+  off(event: 'state', listener: Function): void
+  /** After a reload, where the runtime does not pass memories through a BroadcastChannel: goes on to a new handle. */
+  move(handle: ShareHandle): void
+}
+
+/** Synchronous: a thread can attach within a turn. */
+export function attachMirror(handle: ShareHandle, options?: { maxAgeMs?: number; now?: () => number }): AttachedMirror
 
 /** Resolves when the first version is held. Rejects with a TallycastError when there will be none, or not within waitMs. */
 export function openMirror(options: OpenOptions): Promise<LiveMirror>
@@ -149,8 +218,17 @@ export class Mirror implements Reader {
   get(table: string, key: Key): number | undefined
   getBigInt(table: string, key: Key): bigint | undefined
   getMany(table: string, keys: ArrayLike<Key>): (number | undefined)[]
+  top(table: string, k: number, options?: { bytes?: false }): [string, number][]
+  top(table: string, k: number, options: { bytes: true }): [Uint8Array, number][]
+  entries(table: string, options?: { bytes?: false }): Generator<[string, number], void, undefined>
+  entries(table: string, options: { bytes: true }): Generator<[Uint8Array, number], void, undefined>
+  tables(): Table[]
   view<T>(use: (view: View) => T): T
   info(): Info
   stats(): Stats
+  /** Of this reader. */
+  readonly slot: number
+  /** Takes back the slot of a reader whose thread is gone for certain. */
+  evict(slot: number): void
   close(): void
 }

@@ -3,7 +3,7 @@
 // The one error of this package. `code` is a name of proto/include/tallycast/status.h, the message says what was wrong and what to do.
 export const STATUS = {
   OK: 0, NO_MEMORY: 1, FULL: 2, MALFORMED: 3, CORRUPT: 4, DIGEST_MISMATCH: 5, WRONG_DATASET: 6, WRONG_EPOCH: 7, GAP: 8, OLD: 9, LIMIT: 10,
-  NOT_FOUND: 11, INVALID: 12, STALLED: 13, FORBIDDEN: 17, UNSUPPORTED: 18, CLASH: 19, TIMEOUT: 22, UNREACHABLE: 23, BUSY: 24, MORE: 26, IN_USE: 27
+  NOT_FOUND: 11, INVALID: 12, STALLED: 13, FORBIDDEN: 17, UNSUPPORTED: 18, CLASH: 19, TIMEOUT: 22, UNREACHABLE: 23, BUSY: 24, GONE: 25, MORE: 26, IN_USE: 27
 }
 
 const NAMES = Object.fromEntries(Object.entries(STATUS).map(([name, status]) => [status, name]))

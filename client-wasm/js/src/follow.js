@@ -67,6 +67,7 @@ export class Follower {
     clearTimeout(this.#timer)
     this.#drop(1000)
     this.#tell('closed')
+    this.#world = null // a socket that takes its time to end holds nothing of it
   }
 
   // Ends the connection, if there is one, and comes again; from nothing, when what is held is not to be gone on from.

@@ -9,7 +9,7 @@ const SEAL_BYTES = 9, SEAL_TAG = 0x79
 const rotl = (x, n) => BigInt.asUintN(64, x << n) | (x >> (64n - n))
 
 // SipHash-1-3 under the seal's key. Slow, for messages of some 60 bytes, one a second.
-function sealOf(bytes) {
+export function sealOf(bytes) {
   const word = (at, size) => {
     let value = 0n
     for (let i = size - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[at + i])

@@ -14,13 +14,14 @@ const PAGES_MAX = 65536
 const SHARED_PAGES_MIN = 80 // what tallycast-shared.wasm imports at least
 const SHORT = 32 // characters: to here writing them one by one is as fast as encodeInto or faster
 
-const { OK, NO_MEMORY, WRONG_EPOCH, OLD, LIMIT, INVALID, MORE } = STATUS
+const { OK, NO_MEMORY, WRONG_EPOCH, OLD, LIMIT, NOT_FOUND, INVALID, UNSUPPORTED, MORE } = STATUS
 
 const STATS = ['reads', 'hits', 'misses', 'applies', 'refused', 'swaps', 'rowsChanged', 'retiredBytes', 'usedBytes', 'memoryBytes']
 
 export { TallycastError } from './errors.js'
 
-const encoder = new TextEncoder()
+const encoder = new TextEncoder(), decoder = new TextDecoder()
+const KINDS = ['unspecified', 'counter', 'gauge', 'min', 'max', 'distinct', 'topk']
 
 // Writes a short key and says whether it is all there is to it: whether its characters are its bytes.
 function putAscii(key, bytes, at) {
@@ -46,12 +47,37 @@ function putAscii(key, bytes, at) {
 // An i64 as a number.
 function number64(data, at) { return data.getInt32(at + 4, true) * 4294967296 + data.getUint32(at, true) }
 
+// Whether a module is tallycast-shared.wasm, which is given its memory.
+export function isShared(module) {
+  if (!(module instanceof WebAssembly.Module)) throw new TallycastError(INVALID, 'module', 'a WebAssembly.Module is needed')
+  return WebAssembly.Module.imports(module).some(({ kind }) => kind === 'memory')
+}
+
 function instantiate(module, memory) {
-  const shared = WebAssembly.Module.imports(module).some(({ kind }) => kind === 'memory')
+  const shared = isShared(module)
   if (shared !== (memory !== null)) throw new TypeError(shared ? 'this module needs a shared memory' : 'this module has its own memory')
-  const wasm = new WebAssembly.Instance(module, memory ? { env: { memory } } : {}).exports
-  if (wasm.tallycast_abi?.() !== ABI) throw new TallycastError(18, 'the module')
+  const foreign = (cause) => new TallycastError(UNSUPPORTED, 'the module', `it is no build of this package's version: it wants the ABI ${ABI}`, { cause })
+  let wasm
+  try {
+    wasm = new WebAssembly.Instance(module, memory ? { env: { memory } } : {}).exports
+  } catch (error) {
+    throw error instanceof WebAssembly.LinkError || error instanceof TypeError ? foreign(error) : error
+  }
+  if (wasm.tallycast_abi?.() !== ABI) throw foreign()
   return wasm
+}
+
+function sharedMemory(maximum, maxBytes) {
+  if (typeof SharedArrayBuffer === 'undefined') {
+    throw new TallycastError(UNSUPPORTED, 'this runtime has no shared memory', "a page must be served with 'Cross-Origin-Opener-Policy: same-origin' and " +
+      "'Cross-Origin-Embedder-Policy: require-corp'; elsewhere leave `shared` out")
+  }
+  if (maximum < SHARED_PAGES_MIN) throw new TallycastError(NO_MEMORY, `maxBytes ${maxBytes}`, `${SHARED_PAGES_MIN * PAGE_BYTES} is the least`)
+  try {
+    return new WebAssembly.Memory({ initial: SHARED_PAGES_MIN, maximum, shared: true })
+  } catch (error) {
+    throw new TallycastError(NO_MEMORY, 'a shared memory', 'the runtime cannot reserve so much: give maxBytes', { cause: error })
+  }
 }
 
 // One instance of the module and one reader slot of its memory: for one thread.
@@ -90,10 +116,24 @@ class Seat {
     this.room = this.bytes.subarray(this.at, this.at + KEY_BYTES_MAX + 4)
   }
 
+  pin() {
+    const number = this.wasm.tallycast_pin(this.slot)
+    if (number < 0) throw this.slot < 0 ? new TallycastError(INVALID, 'this mirror', 'it is closed') : new TallycastError(-number, 'view')
+    return number
+  }
+
+  // Text or a copy of bytes of the memory. A decoder takes no shared memory everywhere.
+  take(address, size, asBytes) {
+    if (address + size > this.bytes.length) this.refresh() // another thread grew the memory
+    const copy = this.bytes.slice(address, address + size)
+    return asBytes ? copy : decoder.decode(copy)
+  }
+
   // Writes the key at `at`, where there is room for the longest and 4 bytes more, and says how many bytes it has.
   put(key, at) {
     if (typeof key !== 'string') {
-      if (key.length > KEY_BYTES_MAX) throw new TallycastError(LIMIT, `a key of ${key.length} bytes`)
+      if (!(key instanceof Uint8Array)) throw new TallycastError(INVALID, `a key that is ${key === null ? 'null' : typeof key}`, 'a string or a Uint8Array is needed')
+      if (key.length > KEY_BYTES_MAX) throw new TallycastError(LIMIT, `a key of ${key.length} bytes`, `${KEY_BYTES_MAX} is the most`)
       this.bytes.set(key, at)
       return key.length
     }
@@ -104,11 +144,18 @@ class Seat {
   putText(text, at, bytesMax, what) {
     const room = at === this.at ? this.room : this.bytes.subarray(at, at + bytesMax + 4)
     const { read, written } = encoder.encodeInto(text, room)
-    if (read < text.length || written > bytesMax) throw new TallycastError(LIMIT, `${what} of more than ${bytesMax} bytes`)
+    if (read < text.length || written > bytesMax) throw new TallycastError(LIMIT, `${what} of ${encoder.encode(text).length} bytes`, `${bytesMax} is the most`)
     return written
   }
 
   putName(name) { return this.putText(String(name), this.at, NAME_BYTES_MAX, "a table's name") }
+}
+
+const goneView = () => new TallycastError(INVALID, 'a view', 'it is gone: read within the function that view() calls')
+
+function noTable(status, name, reads) {
+  const names = reads.tables().map((table) => `'${table.name}'`)
+  return new TallycastError(status, `table '${name}'`, names.length ? `there is ${names.slice(0, 20).join(', ')}` : 'there is none yet')
 }
 
 export class Mirror {
@@ -120,10 +167,8 @@ export class Mirror {
 
   // An empty mirror on a memory of its own: a plain one, or, for the shared module, a shared one that others may attach to.
   static create(module, { dataset, maxBytes = 0, retiredMaxBytes = 0 } = {}) {
-    const shared = WebAssembly.Module.imports(module).length > 0
     const maximum = maxBytes ? Math.min(PAGES_MAX, Math.floor(maxBytes / PAGE_BYTES)) : PAGES_MAX
-    if (shared && maximum < SHARED_PAGES_MIN) throw new TallycastError(NO_MEMORY, `maxBytes ${maxBytes}`)
-    const memory = shared ? new WebAssembly.Memory({ initial: SHARED_PAGES_MIN, maximum, shared }) : null
+    const memory = isShared(module) ? sharedMemory(maximum, maxBytes) : null
     const seat = new Seat(module, memory, 0)
     const name = encoder.encode(dataset), address = seat.wasm.tallycast_buffer(name.length)
     if (!address) throw new TallycastError(INVALID, `dataset '${dataset}'`)
@@ -197,12 +242,28 @@ export class Mirror {
   // Calls `use` with a View: all that is read through it is of one version. It is gone when `use` returns.
   view(use) {
     const seat = this.#seat
-    const number = seat.wasm.tallycast_pin(seat.slot)
-    if (number < 0) throw new TallycastError(-number, 'view')
+    const number = seat.pin()
     try {
       const result = use(new View(seat, number))
       if (typeof result?.then === 'function') throw new TypeError('view: its function must not be asynchronous')
       return result
+    } finally {
+      seat.wasm.tallycast_unpin(number)
+    }
+  }
+
+  // The k rows of the greatest values of one version, as [key, value], greatest first; of equal ones those that came first. Looks at every row.
+  top(table, k, options) { return this.view((view) => view.top(table, k, options)) }
+
+  // [{name, kind, rows}]
+  tables() { return this.view((view) => view.tables()) }
+
+  // [key, value] of every row of one version, in no useful order. The version is pinned until the iteration ends, or is left by break or return: one that
+  // is kept and never ended holds memory.
+  *entries(table, options) {
+    const seat = this.#seat, number = seat.pin()
+    try {
+      yield* new View(seat, number).entries(table, options)
     } finally {
       seat.wasm.tallycast_unpin(number)
     }
@@ -214,11 +275,18 @@ export class Mirror {
   get digest() { return this.info().digest }
 
   stats() {
-    const { wasm, at, data } = this.#seat
+    const { wasm, at, data, slot } = this.#seat
+    if (slot < 0) throw new TallycastError(INVALID, 'this mirror', 'it is closed')
     check(wasm.tallycast_stats(at), 'stats')
     const stats = Object.fromEntries(STATS.map((name, i) => [name, Number(data.getBigUint64(at + 8 * i, true))]))
     return { ...stats, readers: data.getUint32(at + 80, true), stalledReaders: data.getUint32(at + 84, true) }
   }
+
+  // Of this reader; -1 when it is closed.
+  get slot() { return this.#seat.slot }
+
+  // Takes the slot of another reader back, whose thread is gone: of a live one it would make torn reads.
+  evict(slot) { this.#seat.wasm.tallycast_reader_close(slot) }
 
   // Gives the slot back; nothing can be read afterwards.
   close() {
@@ -238,7 +306,7 @@ export class Mirror {
         this.#forget()
         number = undefined
       } else if (number < 0) {
-        throw new TallycastError(-number, slot < 0 ? 'a mirror that is closed' : `table '${name}'`)
+        throw slot < 0 ? new TallycastError(INVALID, 'this mirror', 'it is closed') : noTable(-number, name, this)
       }
     }
     this.#tables.set(name, number)
@@ -303,7 +371,7 @@ class View {
 
   info() {
     const { wasm, at, data } = this.#seat
-    check(wasm.tallycast_info(this.#number, at), 'a view that is gone')
+    if (wasm.tallycast_info(this.#number, at) !== OK) throw goneView()
     const hex = (offset) => data.getBigUint64(at + offset, true).toString(16).padStart(16, '0')
     const number = (offset) => Number(data.getBigUint64(at + offset, true))
     return {
@@ -319,13 +387,96 @@ class View {
 
   get version() { return this.info().version }
 
+  tables() {
+    const { wasm, at, data } = this.#seat, tables = []
+    for (let i = 0; wasm.tallycast_table_info(this.#number, i, at) === OK; i++) {
+      const name = this.#seat.take(data.getUint32(at + 8, true), data.getUint32(at + 12, true), false)
+      tables.push({ name, kind: KINDS[data.getUint32(at + 16, true)] ?? 'unknown', rows: Number(data.getBigUint64(at, true)) })
+    }
+    return tables
+  }
+
+  top(table, k, { bytes = false } = {}) {
+    if (!Number.isSafeInteger(k) || k < 0) throw new TallycastError(INVALID, `top of ${String(k)}`, 'a whole number of 0 or more')
+    const seat = this.#seat, least = new Heap(k)
+    this.#scan(this.#find(table), (at) => {
+      const { data } = seat, low = data.getUint32(at, true), high = data.getInt32(at + 4, true)
+      if (least.wants(high, low)) least.put({ high, low, address: data.getUint32(at + 16, true), size: data.getUint32(at + 20, true), order: 0 })
+    })
+    return least.sorted().map(({ high, low, address, size }) => [seat.take(address, size, bytes), high * 4294967296 + low])
+  }
+
+  *entries(table, { bytes = false } = {}) {
+    const seat = this.#seat, number = this.#find(table), { wasm, at } = seat
+    for (let id = 0; ;) {
+      const { data } = seat
+      data.setUint32(at, number, true)
+      data.setUint32(at + 4, id, true)
+      if (!wasm.tallycast_next(this.#number, at, at + 8) || data.getUint32(at + 16, true) !== number) break
+      id = data.getUint32(at + 4, true)
+      yield [seat.take(data.getUint32(at + 24, true), data.getUint32(at + 28, true), bytes), number64(data, at + 8)]
+    }
+    if (wasm.tallycast_info(this.#number, at) !== OK) throw goneView()
+  }
+
+  // Calls use(address of the row) for each of a table's.
+  #scan(number, use) {
+    const { wasm, at, data } = this.#seat
+    data.setUint32(at, number, true)
+    data.setUint32(at + 4, 0, true)
+    while (wasm.tallycast_next(this.#number, at, at + 8) && data.getUint32(at + 16, true) === number) use(at + 8)
+  }
+
   #find(name) {
     let number = this.#tables.get(name)
     if (number !== undefined) return number
     const seat = this.#seat
     number = seat.wasm.tallycast_table(this.#number, seat.at, seat.putName(name))
-    if (number < 0) throw new TallycastError(-number, number === -INVALID ? 'a view that is gone' : `table '${name}'`)
+    if (number === -INVALID) throw goneView()
+    if (number < 0) throw noTable(-number, name, this)
     this.#tables.set(name, number)
     return number
   }
+}
+
+// The k greatest of what is offered; the least of them on top.
+class Heap {
+  #k
+  #rows = []
+  #order = 0
+
+  constructor(k) { this.#k = k }
+
+  // Of equal values the one that came later is the lesser.
+  static less(a, b) {
+    if (a.high !== b.high) return a.high < b.high
+    return a.low < b.low || (a.low === b.low && a.order > b.order)
+  }
+
+  wants(high, low) {
+    if (this.#rows.length < this.#k) return true
+    const least = this.#rows[0]
+    return least !== undefined && (high > least.high || (high === least.high && low > least.low))
+  }
+
+  // A row that it wants.
+  put(row) {
+    const rows = this.#rows
+    row.order = this.#order++
+    let i = rows.length
+    if (i < this.#k) {
+      for (rows.push(row); i > 0 && Heap.less(row, rows[(i - 1) >> 1]); i = (i - 1) >> 1) rows[i] = rows[(i - 1) >> 1]
+    } else {
+      i = 0
+      for (let child = 1; child < rows.length; child = 2 * i + 1) {
+        if (child + 1 < rows.length && Heap.less(rows[child + 1], rows[child])) child++
+        if (!Heap.less(rows[child], row)) break
+        rows[i] = rows[child]
+        i = child
+      }
+    }
+    rows[i] = row
+  }
+
+  sorted() { return this.#rows.sort((a, b) => (Heap.less(a, b) ? 1 : -1)) }
 }

@@ -2,12 +2,29 @@
 //
 // The package in Node and Bun.
 import { readFile } from 'node:fs/promises'
+import { threadId } from 'node:worker_threads'
 import { opener } from './open.js'
+import { attacher } from './share.js'
 import { NodeWebSocket } from './websocket.node.js'
 
-export const openMirror = opener({
+// Of workers that are started from now on.
+function threadsEnd(listener) {
+  const started = (worker) => {
+    const thread = worker.threadId // which it forgets at its end
+    worker.once('exit', () => listener(thread))
+  }
+  process.on('worker', started)
+  return () => process.off('worker', started)
+}
+
+const platform = {
   load: async (name) => WebAssembly.compile(await readFile(new URL(`../wasm/${name}`, import.meta.url))),
-  WebSocket: globalThis.WebSocket ?? NodeWebSocket
-})
+  WebSocket: globalThis.WebSocket ?? NodeWebSocket,
+  thread: threadId,
+  threadsEnd
+}
+
+export const openMirror = opener(platform)
+export const attachMirror = attacher(platform)
 export { TallycastError } from './errors.js'
 export { Mirror } from './mirror.js'

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // openMirror: a mirror that follows a stream by itself. What differs between hosts comes in as `platform`:
-//   load(name)   resolves to the WebAssembly.Module of a file of the package
-//   WebSocket    its class, or undefined
+//   load(name)              resolves to the WebAssembly.Module of a file of the package
+//   WebSocket               its class, or undefined
+//   thread                  the number of this thread among those of the process; undefined when that is not known
+//   threadsEnd(listener)    calls listener(number) when a thread that this one started has ended; gives a function back that ends that. Or undefined
 import { STATUS, TallycastError } from './errors.js'
-import { Follower } from './follow.js'
-import { FRAME, HEARTBEAT, readHeartbeat } from './messages.js'
-import { Mirror } from './mirror.js'
-import { Reads } from './reads.js'
+import { LiveMirror } from './live.js'
+import { isShared } from './mirror.js'
 
 const PROBE_MS = 5000
-const WAIT_MAX_MS = 2 ** 31 - 1
 const FATAL = new Set([400, 403, 404]) // of the handshake: the next one would be answered alike
 const bad = (what, advice) => new TallycastError(STATUS.INVALID, what, advice)
 
@@ -52,7 +51,9 @@ function settingsOf(options, platform) {
     silenceMs: numberOf(options, 'silenceMs', 10000, 1),
     waitMs: numberOf(options, 'waitMs', 30000, 0),
     random: options.random ?? Math.random,
-    now: options.now ?? Date.now
+    now: options.now ?? Date.now,
+    shared: options.shared === true,
+    on: options.on ?? {}
   }
 }
 
@@ -72,83 +73,6 @@ async function probe(href, dataset) {
   const error = new TallycastError(STATUS.WRONG_DATASET, `dataset '${dataset}'`, `${url.host} has '${found.dataset}'`)
   error.httpStatus = 404
   return error
-}
-
-class LiveMirror extends Reads {
-  #mirror
-  #settings
-  #follower
-  #state = { state: 'connecting', attempt: 0 }
-  #stale = true     // nothing is held
-  #staleTimer = null
-
-  constructor(mirror, settings) {
-    super(mirror, settings.now)
-    this.#mirror = mirror
-    this.#settings = settings
-    this.#follower = new Follower({
-      ...settings,
-      place: () => this.#mirror.info(),
-      message: (bytes) => this.#take(bytes),
-      changed: (state) => this.#changed(state)
-    })
-    this.#follower.start()
-  }
-
-  // 'connecting', 'catching-up', 'live', 'waiting' (to connect again) or 'closed'.
-  get state() { return this.#state.state }
-  // Why the last connection ended; undefined while there is one.
-  get error() { return this.#state.error }
-  // Whether what is read is older than maxAgeMs, or is not there yet.
-  get stale() { return this.ageMs > this.#settings.maxAgeMs || this.#mirror.version === 0 }
-
-  close() {
-    clearTimeout(this.#staleTimer)
-    this.#follower.close()
-    this.#mirror.close()
-  }
-
-  #changed(state) {
-    if (state.state === 'waiting') this.#mirror.abandon()
-    this.#state = state
-    this._emit('state', () => state)
-  }
-
-  #take(bytes) {
-    if (bytes[0] === FRAME) this.#takeFrame(bytes.subarray(1))
-    else if (bytes[0] === HEARTBEAT) this.#takeHeartbeat(readHeartbeat(bytes.subarray(1)))
-    else throw new TallycastError(STATUS.MALFORMED, 'a message of the stream', 'it is none of ours: is the URL that of a Tallycast stream?')
-  }
-
-  #takeFrame(frame) {
-    const outcome = this.#mirror.apply(frame)
-    if (outcome === 'more') this.#follower.catchingUp()
-    if (outcome !== 'ok') return
-    this.#follower.live()
-    this._emit('version', () => this.#mirror.info())
-    this.#checkAge()
-  }
-
-  #takeHeartbeat({ dataset, epoch, version, digest, nowMs }) {
-    if (dataset !== this.#settings.dataset) throw new TallycastError(STATUS.WRONG_DATASET, `a heartbeat of '${dataset}'`)
-    const held = this.#mirror.info()
-    if (epoch !== held.epoch || version !== BigInt(held.version)) return // this place is behind: what it has is to come
-    if (digest !== held.digest) throw new TallycastError(STATUS.DIGEST_MISMATCH, `version ${version} of the server`)
-    this.#mirror.confirm(epoch, version, nowMs)
-    this.#follower.live()
-    this.#checkAge()
-  }
-
-  #checkAge() {
-    const { maxAgeMs } = this.#settings
-    if (maxAgeMs === Infinity) return
-    clearTimeout(this.#staleTimer)
-    const ageMs = this.ageMs, stale = ageMs > maxAgeMs
-    if (!stale) this.#staleTimer = setTimeout(() => this.#checkAge(), Math.min(maxAgeMs - ageMs + 1, WAIT_MAX_MS))
-    if (stale === this.#stale) return
-    this.#stale = stale
-    this._emit('stale', () => ({ stale, ageMs }))
-  }
 }
 
 // Resolves when the first version is held.
@@ -182,8 +106,8 @@ function firstVersion(mirror, { urls, dataset, waitMs }, signal) {
 export function opener(platform) {
   return async function openMirror(options = {}) {
     const settings = settingsOf(options, platform)
-    const module = await (options.module ?? platform.load('tallycast.wasm'))
-    const mirror = Mirror.create(module, settings)
-    return firstVersion(new LiveMirror(mirror, settings), settings, options.signal)
+    const module = await (options.module ?? platform.load(settings.shared ? 'tallycast-shared.wasm' : 'tallycast.wasm'))
+    if (settings.shared && !isShared(module)) throw bad('module', 'it has a memory of its own; shared mirrors need tallycast-shared.wasm')
+    return firstVersion(new LiveMirror(module, settings, platform), settings, options.signal)
   }
 }

@@ -25,6 +25,9 @@ export class Reads {
   getBigInt(table, key) { return this.#mirror.getBigInt(table, key) }
   getMany(table, keys) { return this.#mirror.getMany(table, keys) }
   view(use) { return this.#mirror.view(use) }
+  top(table, k, options) { return this.#mirror.top(table, k, options) }
+  entries(table, options) { return this.#mirror.entries(table, options) }
+  tables() { return this.#mirror.tables() }
   info() { return this.#mirror.info() }
   get version() { return this.#mirror.version }
   get digest() { return this.#mirror.digest }

@@ -2,6 +2,7 @@
 //
 // The package in browsers, their workers, and Deno. A page without a bundler imports this file by its URL.
 import { opener } from './open.js'
+import { attacher } from './share.js'
 
 async function load(name) {
   const answer = await fetch(new URL(`../wasm/${name}`, import.meta.url))
@@ -11,6 +12,9 @@ async function load(name) {
   return WebAssembly.compile(await answer.arrayBuffer())
 }
 
-export const openMirror = opener({ load, WebSocket: globalThis.WebSocket })
+const platform = { load, WebSocket: globalThis.WebSocket }
+
+export const openMirror = opener(platform)
+export const attachMirror = attacher(platform)
 export { TallycastError } from './errors.js'
 export { Mirror } from './mirror.js'

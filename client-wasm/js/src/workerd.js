@@ -5,9 +5,13 @@
 import own from '../wasm/tallycast.wasm'
 import shared from '../wasm/tallycast-shared.wasm'
 import { opener } from './open.js'
+import { attacher } from './share.js'
 
 const modules = { 'tallycast.wasm': own, 'tallycast-shared.wasm': shared }
 
-export const openMirror = opener({ load: async (name) => modules[name], WebSocket: globalThis.WebSocket })
+const platform = { load: async (name) => modules[name], WebSocket: globalThis.WebSocket }
+
+export const openMirror = opener(platform)
+export const attachMirror = attacher(platform)
 export { TallycastError } from './errors.js'
 export { Mirror } from './mirror.js'
