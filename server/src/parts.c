@@ -7,20 +7,28 @@
 #include "aging_parts.h"
 
 enum { PART_TABLE = 1, PART_SKETCHES, PART_MONITORED, PART_TOUCHES, PART_PANE };
+enum { SKETCHES_IDS = 1, SKETCHES_SKETCHES };
 enum { TOUCHES_IDS = 1, TOUCHES_TIMES };
 enum { PANE_NUMBER = 1, PANE_IDS, PANE_AMOUNTS };
 
 // ---------------------------------------------------------------------------------------------------- writing
 
-static uint64_t parts_of(uint64_t entries) { return (entries + TALLY_PART_ENTRIES_MAX - 1) / TALLY_PART_ENTRIES_MAX; }
+static uint64_t parts_of(uint64_t entries, uint64_t entries_max) { return (entries + entries_max - 1) / entries_max; }
+
+static uint64_t parts_of_sketches(const struct tally_state_table *table)
+{
+    return table->definition.kind == TALLY_KIND_DISTINCT ? parts_of(table->rows.live, TALLY_PART_SKETCHES_MAX) : 0;
+}
 
 uint64_t tally_parts_count(const struct tally_state *state)
 {
     uint64_t parts = 0;
     for (uint32_t i = 0; i < state->tables_count; i++) {
         const struct tally_aging *aging = &state->tables[i].aging;
-        parts += parts_of(aging->expiry.count);
-        for (uint32_t pane = 0; pane < aging->panes.count; pane++) parts += parts_of(aging->panes.ring[pane].entries);
+        parts += parts_of_sketches(&state->tables[i]);
+        parts += parts_of(aging->expiry.count, TALLY_PART_ENTRIES_MAX);
+        for (uint32_t pane = 0; pane < aging->panes.count; pane++)
+            parts += parts_of(aging->panes.ring[pane].entries, TALLY_PART_ENTRIES_MAX);
     }
     return parts;
 }
@@ -55,6 +63,30 @@ static enum tally_status part_end(struct columns *columns, uint32_t table, uint3
     if (message->failed) return TALLY_NO_MEMORY;
     tally_framefile_append(out, tally_writer_bytes(message));
     return out->failed ? TALLY_NO_MEMORY : TALLY_OK;
+}
+
+static enum tally_status write_sketches(const struct tally_state_table *table, uint32_t number, struct columns *columns,
+                                        struct tally_writer *out)
+{
+    uint32_t precision = table->definition.precision, id = 0;
+    enum tally_status status = TALLY_OK;
+    while (!status && id < table->rows.ids) {
+        uint32_t count = 0;
+        columns_begin(columns);
+        for (; id < table->rows.ids && count < TALLY_PART_SKETCHES_MAX; id++) {
+            if (!tally_row_live(&table->rows.rows[id])) continue;
+            tally_write_varint(&columns->first, id);
+            tally_write_varint(&columns->second, SKETCHES_SKETCHES << 3 | TALLY_WIRE_BYTES);
+            tally_write_varint(&columns->second, tally_sketch_bytes(table->sketches[id], precision));
+            tally_sketch_write(table->sketches[id], precision, &columns->second);
+            count++;
+        }
+        if (count == 0) break;
+        tally_write_bytes(&columns->body, SKETCHES_IDS, tally_writer_bytes(&columns->first));
+        tally_write_raw(&columns->body, columns->second.data, columns->second.size);
+        status = part_end(columns, number, PART_SKETCHES, out);
+    }
+    return status;
 }
 
 static enum tally_status write_touches(const struct tally_expiry *expiry, uint32_t table, struct columns *columns,
@@ -111,7 +143,8 @@ enum tally_status tally_parts_write(const struct tally_state *state, struct tall
     enum tally_status status = TALLY_OK;
     for (uint32_t i = 0; !status && i < state->tables_count; i++) {
         const struct tally_aging *aging = &state->tables[i].aging;
-        if (aging->expiry.count) status = write_touches(&aging->expiry, i, &columns, out);
+        if (parts_of_sketches(&state->tables[i])) status = write_sketches(&state->tables[i], i, &columns, out);
+        if (!status && aging->expiry.count) status = write_touches(&aging->expiry, i, &columns, out);
         if (!status && aging->panes.entries) status = write_panes(&aging->panes, i, &columns, out);
     }
     columns_free(&columns);
@@ -158,6 +191,35 @@ static enum tally_status part_next(struct part *part, const struct tally_state_t
     if (id >= table->rows.ids || !tally_row_live(&table->rows.rows[id])) return TALLY_MALFORMED;
     *out_id = (uint32_t)id;
     return TALLY_OK;
+}
+
+static enum tally_status load_sketch(struct tally_state *state, struct tally_state_table *table, struct tally_wire *ids,
+                                     struct tally_bytes bytes)
+{
+    uint64_t id;
+    if (!tally_wire_varint(ids, &id) || id >= table->rows.ids || !tally_row_live(&table->rows.rows[id]))
+        return TALLY_MALFORMED;
+    if (table->sketches[id]) return TALLY_MALFORMED;
+    return tally_sketch_read(bytes, table->definition.precision, state->alloc, &table->sketches[id]);
+}
+
+static enum tally_status load_sketches(struct tally_state *state, struct tally_state_table *table,
+                                       struct tally_bytes bytes)
+{
+    struct tally_wire wire = tally_wire(bytes), ids = {bytes.data, bytes.data};
+    struct tally_wire_field field;
+    if (table->definition.kind != TALLY_KIND_DISTINCT) return TALLY_MALFORMED;
+    enum tally_status status = tally_state_sketches_reserve(state, table);
+    while (!status && !(status = tally_wire_next(&wire, &field))) {
+        if (field.number > SKETCHES_SKETCHES) continue;
+        if (field.type != TALLY_WIRE_BYTES) return TALLY_MALFORMED;
+        if (field.number == SKETCHES_IDS)
+            ids = tally_wire(field.bytes);
+        else
+            status = load_sketch(state, table, &ids, field.bytes);
+    }
+    if (status != TALLY_NOT_FOUND) return status;
+    return tally_wire_done(&ids) ? TALLY_OK : TALLY_MALFORMED;
 }
 
 static enum tally_status load_touches(struct tally_state *state, struct tally_state_table *table,
@@ -215,16 +277,27 @@ enum tally_status tally_part_load(struct tally_state *state, struct tally_bytes 
     if (number >= state->tables_count) return TALLY_MALFORMED;
     struct tally_state_table *table = &state->tables[number];
     switch (part.number) {
+    case PART_SKETCHES: return load_sketches(state, table, part.bytes);
     case PART_TOUCHES: return load_touches(state, table, part.bytes);
     case PART_PANE: return load_pane(state, table, part.bytes);
     default: return TALLY_UNSUPPORTED;
     }
 }
 
+// A row of a distinct table begins with a member.
+static bool sketches_complete(const struct tally_state_table *table)
+{
+    for (uint32_t id = 0; table->definition.kind == TALLY_KIND_DISTINCT && id < table->rows.ids; id++) {
+        bool held = id < table->sketches_capacity && table->sketches[id];
+        if (tally_row_live(&table->rows.rows[id]) && !held) return false;
+    }
+    return true;
+}
+
 enum tally_status tally_parts_verify(const struct tally_state *state)
 {
     for (uint32_t i = 0; i < state->tables_count; i++) {
-        if (!tally_aging_complete(&state->tables[i])) return TALLY_MALFORMED;
+        if (!tally_aging_complete(&state->tables[i]) || !sketches_complete(&state->tables[i])) return TALLY_MALFORMED;
     }
     return TALLY_OK;
 }

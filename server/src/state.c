@@ -34,13 +34,18 @@ enum tally_status tally_state_init(struct tally_state *state, const struct tally
     return TALLY_OK;
 }
 
+static void table_deinit(struct tally_state *state, struct tally_state_table *table)
+{
+    for (uint32_t id = 0; id < table->sketches_capacity; id++) tally_alloc_free(state->alloc, table->sketches[id]);
+    tally_alloc_free(state->alloc, table->sketches);
+    tally_rows_deinit(&table->rows);
+    tally_aging_deinit(&table->aging);
+}
+
 void tally_state_deinit(struct tally_state *state)
 {
     if (!state->alloc) return;
-    for (uint32_t i = 0; i < state->tables_count; i++) {
-        tally_rows_deinit(&state->tables[i].rows);
-        tally_aging_deinit(&state->tables[i].aging);
-    }
+    for (uint32_t i = 0; i < state->tables_count; i++) table_deinit(state, &state->tables[i]);
     tally_alloc_free(state->alloc, state->tables);
     tally_alloc_free(state->alloc, state->verdicts);
     tally_alloc_free(state->alloc, state->changes);
@@ -69,6 +74,19 @@ struct tally_state_table *tally_state_table_begin(struct tally_state *state, str
     table->digest_key = tally_digest_table(state->seed, name);
     tally_rows_init(&table->rows, state->alloc, &state->keys, state->clash_mask);
     return table;
+}
+
+enum tally_status tally_state_sketches_reserve(struct tally_state *state, struct tally_state_table *table)
+{
+    uint32_t capacity = table->rows.ids_capacity;
+    if (capacity <= table->sketches_capacity) return TALLY_OK;
+    struct tally_sketch **sketches =
+        tally_alloc_resize(state->alloc, table->sketches, (size_t)capacity * sizeof *sketches);
+    if (!sketches) return TALLY_NO_MEMORY;
+    memset(sketches + table->sketches_capacity, 0, (capacity - table->sketches_capacity) * sizeof *sketches);
+    table->sketches = sketches;
+    table->sketches_capacity = capacity;
+    return TALLY_OK;
 }
 
 // ---------------------------------------------------------------------------------------------------- whole states

@@ -13,6 +13,7 @@
 //   - a table begins with its definition or with the first batch that counts and names it with an amount or a member, as what that batch takes it
 //     for, a counter if it does not say; a key begins with its first amount, even 0;
 //   - a batch that takes a table for another kind than it has is refused as a whole;
+//   - a row of a distinct table is the estimate of its sketch (sketch.h), or what it was if that was more: it never falls;
 //   - a sum stops at INT64_MAX; a gauge that is adjusted, at TALLY_LEVEL_MAX and its negative; a removal of what is not there is nothing;
 //   - the frame tells the net effect: a row that came and went leaves no trace; one that went and came back is removed and
 //     added; a difference of 0 is left out. A record that changes nothing still gives a frame, without tables.
@@ -35,6 +36,7 @@
 #include "producers.h"
 #include "record.h"
 #include "rows.h"
+#include "sketch.h"
 
 struct tally_state_options {
     struct tally_bytes dataset; // copied
@@ -59,6 +61,8 @@ struct tally_state_table {
     bool created;                       // in this record
     uint64_t digest_key;                // tally_digest_table
     struct tally_rows rows;
+    struct tally_sketch **sketches; // distinct: of the rows, by id; null for a free one
+    uint32_t sketches_capacity;
     struct tally_aging aging;
     size_t changes_at, changes_count; // of this record, in the state's list
 };

@@ -33,10 +33,10 @@ void tally_state_row_touch(struct tally_state_table *table, uint32_t id)
     tally_rows_touch(&table->rows, id);
 }
 
-static enum tally_status row_begin(struct tally_state *state, struct tally_state_table *table, const struct item *item,
-                                   uint32_t *out_id)
+enum tally_status tally_state_row_begin(struct tally_state *state, struct tally_state_table *table,
+                                        uint64_t fingerprint, struct tally_bytes key, uint32_t *out_id)
 {
-    enum tally_status status = tally_rows_add(&table->rows, item->fingerprint, item->key, out_id);
+    enum tally_status status = tally_rows_add(&table->rows, fingerprint, key, out_id);
     if (status) return status;
     struct tally_state_row *row = &table->rows.rows[*out_id];
     if (row->flags & TALLY_ROW_WAS_LIVE) row->flags |= TALLY_ROW_REPLACED;
@@ -45,12 +45,12 @@ static enum tally_status row_begin(struct tally_state *state, struct tally_state
         tally_rows_touch(&table->rows, *out_id);
     }
     state->rows++;
-    state->key_bytes += item->key.size;
+    state->key_bytes += key.size;
     return TALLY_OK;
 }
 
 // What an entry does to its row.
-enum op { OP_ADD, OP_SET, OP_ADJUST, OP_MIN, OP_MAX };
+enum op { OP_ADD, OP_SET, OP_ADJUST, OP_MIN, OP_MAX, OP_MEMBER };
 
 static enum op op_of(const struct tally_state_table *table, const struct tally_entries_reader *entries)
 {
@@ -58,6 +58,7 @@ static enum op op_of(const struct tally_state_table *table, const struct tally_e
     case TALLY_KIND_GAUGE: return entries->adjust ? OP_ADJUST : OP_SET;
     case TALLY_KIND_MIN: return OP_MIN;
     case TALLY_KIND_MAX: return OP_MAX;
+    case TALLY_KIND_DISTINCT: return OP_MEMBER;
     default: return OP_ADD;
     }
 }
@@ -80,6 +81,19 @@ static int64_t value_after(enum op op, int64_t value, int64_t amount, uint64_t *
         ++*saturated;
         return INT64_MAX;
     }
+}
+
+// A member of a row of a distinct table; what the row's value becomes is reckoned once a record (state_conclude.c).
+static enum tally_status row_member(struct tally_state *state, struct tally_state_table *table, uint32_t id,
+                                    int64_t member)
+{
+    bool changed;
+    enum tally_status status = tally_state_sketches_reserve(state, table);
+    if (status) return status;
+    status =
+        tally_sketch_add(&table->sketches[id], table->definition.precision, (uint64_t)member, state->alloc, &changed);
+    if (!status && changed) tally_state_row_touch(table, id);
+    return status;
 }
 
 static enum tally_status row_add(struct tally_state *state, struct tally_state_table *table, enum op op,
@@ -109,16 +123,21 @@ static enum tally_status row_add(struct tally_state *state, struct tally_state_t
         if (table->definition.max_keys && tally_aging_full(state, table, item->key))
             return row_overflow(state, table, op, item);
         if (there) return TALLY_CLASH;
-        enum tally_status status = row_begin(state, table, item, &id);
+        enum tally_status status = tally_state_row_begin(state, table, item->fingerprint, item->key, &id);
         if (status) return status;
-        table->rows.rows[id].value = item->amount; // a first one is what it is, whatever the kind
-    } else {
+        // A first one is what it is, whatever the kind.
+        if (op != OP_MEMBER) table->rows.rows[id].value = item->amount;
+    } else if (op != OP_MEMBER) {
         struct tally_state_row *row = &table->rows.rows[id];
         int64_t value = value_after(op, row->value, item->amount, &state->stats.saturated);
         if (value != row->value) {
             tally_state_row_touch(table, id);
             row->value = value;
         }
+    }
+    if (op == OP_MEMBER) {
+        enum tally_status status = row_member(state, table, id, item->amount);
+        if (status) return status;
     }
     return tally_table_ages(table) ? tally_aging_count(state, table, id, item->amount) : TALLY_OK;
 }
@@ -136,6 +155,10 @@ enum tally_status tally_state_row_leave(struct tally_state *state, struct tally_
     enum tally_status status = tally_rows_remove(&table->rows, id);
     if (status) return status;
     if (tally_table_ages(table)) tally_aging_drop(table, id);
+    if (id < table->sketches_capacity) {
+        tally_alloc_free(state->alloc, table->sketches[id]);
+        table->sketches[id] = NULL;
+    }
     state->rows--;
     state->key_bytes -= key_bytes;
     return TALLY_OK;
@@ -491,6 +514,7 @@ static enum tally_status apply(struct tally_state *state, struct tally_record_re
         if (status) return status;
         state->verdicts_count++;
     }
+    if ((status = tally_state_conclude(state))) return status;
     state->version = version;
     if (state->whole)
         digest_anew(state);

@@ -19,8 +19,21 @@ struct tally_state_table *tally_state_table_create(struct tally_state *state, st
 // What the tables of a record's definitions are from now on. What the state would not admit changes nothing.
 TALLY_CHECKED enum tally_status tally_state_define(struct tally_state *state, struct tally_record_reader *reader);
 
+// Room for a sketch of every row of a distinct table. TALLY_NO_MEMORY.
+TALLY_CHECKED enum tally_status tally_state_sketches_reserve(struct tally_state *state,
+                                                             struct tally_state_table *table);
+
+// After all batches, before anything is told: the values of rows that follow from what lies beside them, or from other tables.
+TALLY_CHECKED enum tally_status tally_state_conclude(struct tally_state *state);
+
+// ---------------------------------------------------------------------------------------------------- rows
+
 // Before a row changes: its first touch in a record notes what it was.
 void tally_state_row_touch(struct tally_state_table *table, uint32_t id);
+
+// A new row of value 0; no live row has its fingerprint. TALLY_NO_MEMORY.
+TALLY_CHECKED enum tally_status tally_state_row_begin(struct tally_state *state, struct tally_state_table *table,
+                                                      uint64_t fingerprint, struct tally_bytes key, uint32_t *out_id);
 
 // A live row leaves, with all that belongs to it. TALLY_NO_MEMORY.
 TALLY_CHECKED enum tally_status tally_state_row_leave(struct tally_state *state, struct tally_state_table *table,

@@ -81,7 +81,7 @@ def varint(value):
     return out + bytes([value])
 
 
-def snapshot(epoch, version, time_ms, producers, names, tables=()):
+def snapshot(epoch, version, time_ms, producers, names, tables=(), parts=()):
     message = (field(1, 2, b"\x04main") + field(2, 1, struct.pack("<Q", 99)) + field(3, 1, struct.pack("<Q", epoch)) +
                field(4, 0, varint(version)) + field(5, 0, varint(time_ms)))
     columns = [b"".join(struct.pack("<Q", p) for p, _, _ in producers), b"".join(varint(s) for _, s, _ in producers),
@@ -91,7 +91,9 @@ def snapshot(epoch, version, time_ms, producers, names, tables=()):
     for table, kind in tables:
         definition = field(1, 2, varint(len(table)) + table) + field(2, 0, varint(kind))
         message += field(9, 2, varint(len(definition)) + definition)
-    entries = [message + b"\x79" + bytes(8)] + [read(n) for n in names]  # the target puts a check that fits
+    if parts:
+        message += field(10, 0, varint(len(parts)))
+    entries = [message + b"\x79" + bytes(8)] + [p + b"\x79" + bytes(8) for p in parts] + [read(n) for n in names]  # the target puts a check that fits
     return b"TALLYF1\n" + b"".join(struct.pack("<I", len(e)) + e for e in entries)
 
 
@@ -102,3 +104,8 @@ write("snapshot", "empty-state", snapshot(EPOCH + 2, 3, CUT_MS + 60, [(1 << 63, 
 write("snapshot", "chunks", snapshot(EPOCH + 1, 4, CUT_MS + 80, [(5, 1, 1), (6, 300, 4)], ["frame-chunk-%d.bin" % n for n in range(4)]))
 write("snapshot", "definitions", snapshot(EPOCH, 1, CUT_MS + 20, [(7, 3, 1)], ["frame-first.bin"], [(b"files", 1), (b"repos", 1)]))
 write("snapshot", "another-kind", snapshot(EPOCH, 1, CUT_MS + 20, [(7, 3, 1)], ["frame-first.bin"], [(b"files", 1), (b"repos", 2)]))
+kinds = [(name, n) for n, name in enumerate([b"counter", b"gauge", b"min", b"max", b"distinct", b"topk"], 1)]
+sketches = field(1, 2, varint(2) + b"\0\1") + b"".join(
+    field(2, 2, varint(9) + b"\0" + struct.pack("<II", 1 << 6 | 1, 3 << 6 | 2)) for n in range(2))
+sketches = field(1, 0, varint(4)) + field(2, 2, varint(len(sketches)) + sketches)
+write("snapshot", "sketches", snapshot(EPOCH + 3, 1, CUT_MS + 20, [], ["frame-kinds-whole.bin"], kinds[:5], [sketches]))

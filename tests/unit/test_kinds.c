@@ -109,6 +109,68 @@ static void test_gauge_min_max(void **state)
     server_world_end(world);
 }
 
+#define DISTINCT .kind = TALLY_KIND_DISTINCT
+
+// A hash, as a producer would have of the number.
+static int64_t member(uint64_t number) { return (int64_t)tally_mix64(number + 0x9e3779b97f4a7c15u); }
+
+static void send_members(struct server_world *world, uint64_t sequence, const char *key, uint64_t from, uint64_t to)
+{
+    enum { AT_ONCE = 1000 };
+    struct entry *entries = calloc(AT_ONCE, sizeof *entries);
+    size_t count = 0;
+    assert_non_null(entries);
+    assert_true(to - from <= AT_ONCE);
+    for (; from < to; from++) entries[count++] = (struct entry){"users", key, member(from), DISTINCT};
+    struct tally_answer answer = send(world, 5000 + sequence, sequence, entries, count, true);
+    assert_int_equal(answer.status, TALLY_OK);
+    tally_answer_free(&tally_alloc_libc, &answer);
+    free(entries);
+}
+
+static void test_distinct(void **state)
+{
+    (void)state;
+    struct server_world *world = server_world_make();
+    world->options.snapshot_every = 3;
+    assert_int_equal(server_world_start(world), TALLY_OK);
+    struct follower follower;
+    follower_open(&follower);
+    SEND(world, 1, 1, {"users", "a", member(1), DISTINCT}, {"users", "a", member(2), DISTINCT},
+         {"users", "b", member(1), DISTINCT}, {"users", "a", member(1), DISTINCT});
+    assert_int_equal(get(world, "users", "a"), 2);
+    assert_int_equal(get(world, "users", "b"), 1);
+    // Members that were there already change no row.
+    uint64_t changed = server_world_stats(world).rows_changed, sequence = 2;
+    send_members(world, sequence++, "a", 1, 3);
+    assert_int_equal(server_world_stats(world).rows_changed, changed);
+    int64_t before = 2;
+    for (uint64_t from = 0; from < 20000; from += 500) {
+        send_members(world, sequence++, "a", from, from + 500);
+        int64_t value = get(world, "users", "a"), exact = (int64_t)from + 500;
+        assert_true(value >= before);
+        before = value;
+        assert_true(from < 1000 ? value == exact : llabs(value - exact) * 20 < exact); // 3 x 1.6 %
+    }
+    follower_follow(&follower, world, 0);
+    follower_equals(&follower, world);
+    // From the snapshot and the log behind it: what comes next is counted as if nothing had been.
+    struct tally_digest digest = server_world_stats(world).digest;
+    assert_true(server_world_stats(world).snapshots > 0);
+    server_world_crash(world);
+    assert_int_equal(server_world_start(world), TALLY_OK);
+    assert_true(tally_digest_equal(server_world_stats(world).digest, digest));
+    send_members(world, sequence++, "a", 0, 1000);
+    assert_int_equal(get(world, "users", "a"), before);
+    send_members(world, sequence++, "b", 1, 3);
+    assert_int_equal(get(world, "users", "b"), 2);
+    refused(world, 2, sequence, (struct entry){"users", "a", 1}, "table \"users\": amounts, but it is distinct");
+    refused(world, 3, sequence, (struct entry){"users", "a", 1, GAUGE},
+            "table \"users\": the batch takes it for another kind than it has");
+    follower_close(&follower);
+    server_world_end(world);
+}
+
 static void test_what_does_not_change_is_no_change(void **state)
 {
     (void)state;
@@ -272,9 +334,13 @@ static void test_kinds_survive_a_snapshot(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gauge_min_max),       cmocka_unit_test(test_what_does_not_change_is_no_change),
-        cmocka_unit_test(test_what_is_refused),     cmocka_unit_test(test_definitions_of_the_settings),
-        cmocka_unit_test(test_definitions_by_call), cmocka_unit_test(test_kinds_survive_a_snapshot),
+        cmocka_unit_test(test_gauge_min_max),
+        cmocka_unit_test(test_distinct),
+        cmocka_unit_test(test_what_does_not_change_is_no_change),
+        cmocka_unit_test(test_what_is_refused),
+        cmocka_unit_test(test_definitions_of_the_settings),
+        cmocka_unit_test(test_definitions_by_call),
+        cmocka_unit_test(test_kinds_survive_a_snapshot),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -506,6 +506,12 @@ def frames(out):
         table.kind = KINDS.index(table.name.decode())
     emit("frame-kinds.bin", each)
     story += kinds.lines()
+    whole = Model(epoch=EPOCH + 3)
+    whole.step({KINDS[k].encode(): ((), {b"a": 2, b"b": 2}) for k in range(1, 6)})
+    of_kinds = whole.whole()[0]
+    for table in of_kinds.tables:
+        table.kind = KINDS.index(table.name.decode())
+    emit("frame-kinds-whole.bin", of_kinds, status=None)
     emit("frame-kinds-delta.bin", kinds.step({b"gauge": ((), {b"a": -INT64_MAX}), b"topk": ((b"a",), {b"c": 9})}))
     story += kinds.lines()
     story += ["mirror main", "apply frame-chunk-1.bin GAP", "apply frame-chunk-0.bin MORE", "apply frame-chunk-2.bin GAP",
