@@ -361,6 +361,22 @@ static void append_foreign(struct sim_server *server)
     test_writer_free(&writer);
 }
 
+// What the settings say of tables when the process starts: an operator may have changed what may be changed.
+static void draw_settings(struct sim_server *server)
+{
+    const struct sim_config *config = &server->sim->config;
+    struct test_random *random = &server->sim->random;
+    server->definitions_count = 0;
+    for (uint32_t t = 0; t < SIM_TABLES; t++) {
+        struct tally_definition definition = config->definitions[t];
+        if (definition.kind == TALLY_KIND_UNSPECIFIED) continue;
+        if (config->redefine && test_random_percent(random, 30)) definition.ttl_ms = test_random_below(random, 400);
+        if (config->redefine && test_random_percent(random, 30)) definition.max_keys = test_random_below(random, 30);
+        server->definitions[server->definitions_count++] =
+            (struct tally_named_definition){.table = sim_table(t), .definition = definition};
+    }
+}
+
 static enum tally_status create(struct sim_server *server)
 {
     struct sim *sim = server->sim;
@@ -370,6 +386,7 @@ static enum tally_status create(struct sim_server *server)
     if (!server->log_disk.identified && now_ms < server->newest_ms + 1000)
         server->clock_ms += (int64_t)(server->newest_ms + 1000 - now_ms);
     if (sim_server_now(sim) > server->newest_ms) server->newest_ms = sim_server_now(sim);
+    draw_settings(server);
     const struct tally_server_options options = {
         .dataset = test_text(SIM_DATASET),
         .epoch_new = sim_server_now(sim) << 20 | test_random_below(&sim->random, 1 << 20),
@@ -382,6 +399,8 @@ static enum tally_status create(struct sim_server *server)
         .waiters_max = 100,
         .clash_mask = config->clash_mask,
         .frame_bytes_max = config->frame_bytes_max,
+        .definitions = server->definitions,
+        .definitions_count = server->definitions_count,
     };
     enum tally_status status = tally_memory_map(SIM_MEMORY_BYTES, 0, &server->memory);
     if (status) return status;

@@ -13,6 +13,7 @@
 #ifndef TALLY_SIM_H
 #define TALLY_SIM_H
 
+#include "../support/aged.h"
 #include "../support/build.h"
 #include "../support/log_memory.h"
 #include "../support/random.h"
@@ -40,6 +41,7 @@ enum {
 #define SIM_MEMORY_BYTES  (64u << 20)
 #define SIM_CONVERGE_MS   20000u
 #define SIM_TABLE_REMOVED (SIM_TABLES - 1)
+#define SIM_OVERFLOW      SIM_KEYS_MAX // the number of the key, of tables with max_keys
 
 // ---------------------------------------------------------------------------------------------------- what a seed means
 
@@ -56,7 +58,9 @@ struct sim_config {
     uint64_t tick_ms, heartbeat_ms;
     uint64_t retired_bytes_max;
     uint64_t clash_mask;
-    uint32_t frame_bytes_max; // 0: the limit's
+    struct tally_definition definitions[SIM_TABLES]; // of kind 0: the table is not defined
+    bool redefine;                                   // ttl and max_keys are others at each start
+    uint32_t frame_bytes_max;                        // 0: the limit's
     uint32_t retention_versions;
     uint64_t snapshot_every;
 };
@@ -105,6 +109,7 @@ struct sim_cut {
 };
 
 struct sim_cell {
+    struct aged_key aged; // in a table that ages
     bool live;
     int64_t value;       // by the log
     int64_t acked, sent; // sums of the batches that are acknowledged, and that ever left
@@ -114,8 +119,10 @@ struct sim_truth {
     struct tally_bytes *records; // of version 1, 2 ...; none is ever trimmed
     uint64_t *frames;            // check of the frame published for each version, 0: none was
     size_t version, capacity;
-    struct sim_cell cells[SIM_TABLES][SIM_KEYS_MAX];
+    struct sim_cell cells[SIM_TABLES][SIM_KEYS_MAX + 1]; // the last is the overflow row's
     uint64_t rows;
+    uint64_t time_ms;                                // of the last record
+    struct tally_definition definitions[SIM_TABLES]; // as the log has them
     struct sim_cut *cuts;
     size_t cuts_count, cuts_bits;
     struct sim_instance *instances;
@@ -138,6 +145,8 @@ struct sim_server {
     bool dead; // the process ended inside the call that is under way: nothing that it does any more has an effect
     uint64_t start_ms, tick_ms, life;
     int64_t clock_ms;
+    struct tally_named_definition definitions[SIM_TABLES]; // its settings
+    size_t definitions_count;
     uint64_t newest_ms; // that an epoch was drawn from
     struct test_alloc alloc;
     struct tally_memory memory;
@@ -216,13 +225,15 @@ struct sim_producer {
     X(dropped)                                                                                                         \
     X(duplicated)                                                                                                      \
     X(corrupted)                                                                                                       \
-    X(forged) X(replayed) X(partitions) X(server_crashes) X(server_dooms) X(server_stops) X(server_restarts)           \
-        X(recover_refused) X(disk_failures) X(losses) X(records_damaged) X(foreign_records) X(tails_lost) X(snapshots) \
+    X(forged)                                                                                                          \
+    X(replayed) X(partitions) X(server_crashes) X(server_dooms) X(server_stops) X(server_restarts) X(recover_refused)  \
+        X(disk_failures) X(losses) X(records_damaged) X(foreign_records) X(tails_lost) X(snapshots)                    \
             X(snapshots_refused) X(edge_crashes) X(edge_boots) X(boot_messages) X(stores_damaged) X(stores_lost)       \
                 X(stores_rewritten) X(clock_jumps) X(no_memory) X(batches) X(acks) X(repeats) X(holes) X(given_up)     \
                     X(pushes) X(removals) X(frames_applied) X(deltas) X(wholes) X(chunks) X(restarts) X(repairs)       \
                         X(early) X(refused) X(timeouts) X(stalled) X(pins) X(verified_rows) X(frames_replayed)         \
-                            X(keys_drawn) X(virtual_ms) X(converge_ms_max)
+                            X(keys_drawn) X(expired) X(slid) X(overflowed) X(redefined) X(virtual_ms)                  \
+                                X(converge_ms_max)
 
 struct sim_counters {
 #define X(name) uint64_t name;

@@ -9,11 +9,18 @@
 void sim_key(const struct sim *sim, uint32_t key, char *out, size_t *out_bytes)
 {
     int size = snprintf(out, 1024, "key-%u", key);
+    if (key == SIM_OVERFLOW) size = snprintf(out, 1024, "%s", TALLY_OVERFLOW_KEY);
     *out_bytes = (size_t)size;
-    if (sim->config.key_bytes > (size_t)size) {
+    if (key != SIM_OVERFLOW && sim->config.key_bytes > (size_t)size) {
         memset(out + size, '.', sim->config.key_bytes - (size_t)size);
         *out_bytes = sim->config.key_bytes;
     }
+}
+
+// The keys of a seed, and at the end that of overflow rows.
+static uint32_t key_after(const struct sim *sim, uint32_t key)
+{
+    return key + 1 == sim->config.keys ? SIM_OVERFLOW : key + 1;
 }
 
 struct tally_bytes sim_table(uint32_t table)
@@ -72,16 +79,92 @@ void sim_truth_acked(struct sim *sim, struct sim_batch *batch)
 
 // ---------------------------------------------------------------------------------------------------- the log
 
-static void count(struct sim *sim, const struct sim_batch *batch)
+static bool ages(const struct tally_definition *definition) { return definition->ttl_ms || definition->window; }
+
+static void leave(struct sim *sim, struct sim_cell *cell)
+{
+    if (!cell->live) return;
+    sim->truth.rows--;
+    cell->live = false;
+    cell->value = 0;
+    aged_leave(&cell->aged);
+}
+
+// The key that an amount of `key` counts for: its own, or the overflow row's.
+static uint32_t key_counted(struct sim *sim, uint32_t table, uint32_t key)
+{
+    const struct sim_cell *cells = sim->truth.cells[table];
+    uint64_t live = 0, max = sim->truth.definitions[table].max_keys;
+    for (uint32_t k = 0; max && k < sim->config.keys; k++) live += cells[k].live;
+    if (max == 0 || cells[key].live || live < max) return key;
+    sim->counters.overflowed++;
+    return SIM_OVERFLOW;
+}
+
+static void count_one(struct sim *sim, uint32_t table, uint32_t key, int64_t amount)
 {
     struct sim_truth *truth = &sim->truth;
+    const struct tally_definition *definition = &truth->definitions[table];
+    struct sim_cell *cell = &truth->cells[table][key_counted(sim, table, key)];
+    if (!cell->live) truth->rows++;
+    cell->value = cell->live ? add(cell->value, amount) : amount;
+    cell->live = true;
+    if (!ages(definition)) return;
+    aged_count(&cell->aged, truth->time_ms, amount);
+    if (definition->window) cell->value = aged_value(&cell->aged, TALLY_KIND_COUNTER);
+}
+
+static void count(struct sim *sim, const struct sim_batch *batch)
+{
     for (unsigned i = 0; i < batch->entries; i++) {
-        struct sim_cell *cell = &truth->cells[batch->entry[i].table][batch->entry[i].key];
-        bool removal = batch->entry[i].amount < 0;
-        if (removal && cell->live) truth->rows--, sim->counters.removals++;
-        if (!removal && !cell->live) truth->rows++;
-        cell->value = removal ? 0 : add(cell->value, batch->entry[i].amount);
-        cell->live = !removal;
+        struct sim_cell *cell = &sim->truth.cells[batch->entry[i].table][batch->entry[i].key];
+        if (batch->entry[i].amount >= 0) {
+            count_one(sim, batch->entry[i].table, batch->entry[i].key, batch->entry[i].amount);
+            continue;
+        }
+        if (cell->live) sim->counters.removals++;
+        leave(sim, cell);
+    }
+}
+
+// What the record says that tables are from now on.
+static void define(struct sim *sim, struct tally_record_reader *reader)
+{
+    struct sim_truth *truth = &sim->truth;
+    struct tally_bytes message, name;
+    struct tally_definition definition;
+    while (tally_record_next_definition(reader, &message)) {
+        uint32_t table = 0;
+        SIM_CHECK(sim, tally_definition_read(message, &name, &definition) == TALLY_OK);
+        while (table < SIM_TABLES && !tally_bytes_equal(sim_table(table), name)) table++;
+        SIM_CHECK(sim, table < SIM_TABLES);
+        bool began = !truth->definitions[table].ttl_ms;
+        for (uint32_t k = 0; began && k <= SIM_OVERFLOW; k = key_after(sim, k))
+            truth->cells[table][k].aged.touched_ms = truth->time_ms;
+        truth->definitions[table] = definition;
+        sim->counters.redefined++;
+    }
+}
+
+// What is due at the record's time.
+static void age(struct sim *sim)
+{
+    struct sim_truth *truth = &sim->truth;
+    for (uint32_t t = 0; t < SIM_TABLES; t++) {
+        const struct tally_definition *definition = &truth->definitions[t];
+        for (uint32_t k = 0; ages(definition) && k <= SIM_OVERFLOW; k = key_after(sim, k)) {
+            struct sim_cell *cell = &truth->cells[t][k];
+            size_t events = cell->aged.count;
+            if (!cell->live) continue;
+            cell->aged.live = true;
+            if (aged_advance(&cell->aged, definition, truth->time_ms)) {
+                leave(sim, cell);
+                sim->counters.expired++;
+            } else if (definition->window) {
+                sim->counters.slid += events - cell->aged.count;
+                cell->value = aged_value(&cell->aged, TALLY_KIND_COUNTER);
+            }
+        }
     }
 }
 
@@ -109,17 +192,22 @@ static void apply_record(struct sim *sim, struct tally_bytes record, uint64_t ve
     struct tally_bytes batch;
     if (tally_record_open(record, &reader) != TALLY_OK || reader.header.version != version)
         sim_fail(sim, "record %llu does not open", (unsigned long long)version);
+    if (reader.header.time_ms > sim->truth.time_ms) sim->truth.time_ms = reader.header.time_ms;
+    define(sim, &reader);
+    age(sim);
     while (tally_record_next(&reader, &batch)) apply_batch(sim, batch);
 }
 
 void sim_truth_lose(struct sim *sim, uint64_t version)
 {
     struct sim_truth *truth = &sim->truth;
-    truth->rows = 0;
+    truth->rows = truth->time_ms = 0;
+    memset(truth->definitions, 0, sizeof truth->definitions);
     for (size_t t = 0; t < SIM_TABLES; t++) {
-        for (size_t k = 0; k < SIM_KEYS_MAX; k++) {
+        for (size_t k = 0; k <= SIM_KEYS_MAX; k++) {
             truth->cells[t][k].live = false;
             truth->cells[t][k].value = truth->cells[t][k].acked = 0;
+            aged_leave(&truth->cells[t][k].aged);
         }
     }
     for (size_t i = 0; i < truth->instances_count; i++) {
@@ -209,7 +297,7 @@ static struct tally_digest digest_of(struct sim *sim, struct tally_seed seed)
     for (uint32_t t = 0; t < SIM_TABLES; t++) {
         struct tally_bytes name = sim_table(t);
         uint64_t table = tally_digest_table(seed, name);
-        for (uint32_t k = 0; k < sim->config.keys; k++) {
+        for (uint32_t k = 0; k <= SIM_OVERFLOW; k = key_after(sim, k)) {
             const struct sim_cell *cell = &sim->truth.cells[t][k];
             if (!cell->live) continue;
             sim_key(sim, k, key, &key_bytes);
@@ -241,6 +329,7 @@ void sim_truth_cut(struct sim *sim)
         sim_fail(sim, "version %llu is not what its log says", (unsigned long long)info.version);
     insert(sim, &(struct sim_cut){info.epoch, info.version, digest, info.rows});
     for (uint32_t t = 0; t < SIM_TABLE_REMOVED; t++) {
+        if (sim->config.definitions[t].kind) continue; // not all that was counted is there
         for (uint32_t k = 0; k < sim->config.keys; k++) {
             const struct sim_cell *cell = &sim->truth.cells[t][k];
             if (cell->value < cell->acked || cell->value > cell->sent)
@@ -343,8 +432,8 @@ void sim_truth_final(struct sim *sim, const struct tally_view *view)
             bool found = known && tally_view_get(view, number, tally_bytes(key, key_bytes), &value) == TALLY_OK;
             if (found != cell->live || value != cell->value) sim_fail(sim, "at the end table %u key %u is wrong", t, k);
             // Not by the log, but by what the producers know.
-            if (t != SIM_TABLE_REMOVED && sim->counters.losses == 0 && sim->counters.pushes == 0 &&
-                value != cell->acked)
+            if (t != SIM_TABLE_REMOVED && !sim->config.definitions[t].kind && sim->counters.losses == 0 &&
+                sim->counters.pushes == 0 && value != cell->acked)
                 sim_fail(sim, "at the end table %u key %u is %lld, acknowledged are %lld", t, k, (long long)value,
                          (long long)cell->acked);
         }
@@ -385,6 +474,9 @@ void sim_truth_free(struct sim *sim)
     for (size_t v = 0; v < truth->version; v++) free((void *)(uintptr_t)truth->records[v].data);
     free(truth->records);
     free(truth->frames);
+    for (size_t t = 0; t < SIM_TABLES; t++) {
+        for (size_t k = 0; k <= SIM_OVERFLOW; k++) aged_free(&truth->cells[t][k].aged);
+    }
     free(truth->cuts);
     for (size_t i = 0; i < truth->instances_count; i++) {
         for (size_t b = 0; b < truth->instances[i].count; b++) {

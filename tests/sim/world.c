@@ -72,6 +72,20 @@ static void draw_faults(struct test_random *random, struct sim_config *config)
     config->synchronous = !test_random_percent(random, 20);
 }
 
+// A table that ages, or takes only so many keys.
+static void draw_definition(struct test_random *random, struct tally_definition *definition)
+{
+    *definition = (struct tally_definition){.kind = TALLY_KIND_COUNTER};
+    if (test_random_percent(random, 60)) definition->ttl_ms = test_random_between(random, 1, 3000);
+    if (test_random_percent(random, 40)) definition->max_keys = test_random_between(random, 1, 40);
+    if (test_random_percent(random, 50)) return;
+    bool slides = test_random_percent(random, 60);
+    uint64_t panes = slides ? test_random_between(random, 1, 12) : 1, pane_ms = test_random_between(random, 1, 500);
+    definition->window = slides ? TALLY_WINDOW_SLIDING : TALLY_WINDOW_TUMBLING;
+    definition->window_ms = pane_ms * panes;
+    definition->pane_ms = slides ? pane_ms : 0;
+}
+
 static void draw_config(struct test_random *random, struct sim_config *config)
 {
     *config = (struct sim_config){.synchronous = true};
@@ -93,6 +107,10 @@ static void draw_config(struct test_random *random, struct sim_config *config)
     if (test_random_percent(random, 10)) config->clash_mask = ((uint64_t)1 << bits) - 1;
     // Versions whose frame is too large to be told.
     if (test_random_percent(random, 10)) config->frame_bytes_max = (uint32_t)test_random_between(random, 100, 500);
+    for (uint32_t t = 1; t < config->tables; t++) {
+        if (test_random_percent(random, 35)) draw_definition(random, &config->definitions[t]);
+    }
+    config->redefine = test_random_percent(random, 30);
     // Whole states of several chunks: the state must be large, and so the run is slow.
     bool large = test_random_percent(random, 4);
     if (large) {
