@@ -318,11 +318,107 @@ static void test_due_is_when_something_happens(void **unused)
     }
 }
 
+// The same life again with the 1st, 2nd ... allocation failing: the state says so, and gives all back.
+static void test_the_nth_allocation_fails(void **unused)
+{
+    (void)unused;
+    size_t failed = 0;
+    for (size_t fail_at = 1;; fail_at++) {
+        struct test_random random = {42};
+        struct test_alloc alloc;
+        test_alloc_init(&alloc);
+        struct lab lab;
+        lab_open(&lab, &random, &alloc.alloc);
+        struct tally_definition definition = {.kind = TALLY_KIND_COUNTER,
+                                              .ttl_ms = 50,
+                                              .max_keys = 20,
+                                              .window = TALLY_WINDOW_SLIDING,
+                                              .window_ms = 100,
+                                              .pane_ms = 10};
+        alloc.fail_at = alloc.requests + fail_at;
+        lab_begin(&lab, 0);
+        lab_define(&lab, &definition);
+        enum tally_status status = lab_end(&lab);
+        for (int i = 0; !status && i < 30; i++) {
+            lab_begin(&lab, test_random_below(&random, 20));
+            lab_age(&lab);
+            draw_batch(&lab);
+            status = lab_end(&lab);
+        }
+        bool now = alloc.requests >= alloc.fail_at;
+        assert_true(now ? status == TALLY_NO_MEMORY && lab.state.broken : status == TALLY_OK);
+        failed += now;
+        lab_close(&lab);
+        assert_int_equal(alloc.blocks, 0);
+        if (!now) break;
+    }
+    assert_true(failed > 10);
+}
+
+// Parts of a snapshot that do not fit the rows, or the definition, are refused, whatever they say.
+static void test_parts_that_do_not_fit(void **unused)
+{
+    (void)unused;
+    struct test_random random = test_random_start("aging: parts");
+    unsigned refused = 0;
+    for (int round = 0; round < 300; round++) {
+        struct lab lab;
+        struct tally_state fresh;
+        static uint8_t scratch[TALLY_CHUNK_BYTES_MAX], chunk[TALLY_CHUNK_BYTES_MAX];
+        struct tally_snapshot_writer writer;
+        struct tally_writer file = test_writer();
+        lab_open(&lab, &random, &tally_alloc_libc);
+        struct tally_definition definition = draw(&random);
+        lab_begin(&lab, 0);
+        lab_define(&lab, &definition);
+        lab_age(&lab);
+        for (int i = 0; i < 4; i++) draw_batch(&lab);
+        assert_int_equal(lab_end(&lab), TALLY_OK);
+        // What the snapshot says of time is not what it says of rows.
+        uint32_t id = (uint32_t)test_random_below(&random, lab.state.tables[0].rows.ids);
+        struct tally_aging *aging = &lab.state.tables[0].aging;
+        bool live = lab.state.tables[0].rows.ids && tally_row_live(&lab.state.tables[0].rows.rows[id]);
+        bool changed = false;
+        if (live && definition.ttl_ms) {
+            changed = true;
+            if (test_random_percent(&random, 50))
+                tally_expiry_drop(&aging->expiry, id);
+            else
+                aging->expiry.nodes[id].touched_ms = lab.time_ms + 1;
+        } else if (live && definition.window) {
+            changed = true;
+            if (test_random_percent(&random, 50)) {
+                tally_panes_drop(&aging->panes, id);
+            } else {
+                int64_t *amount;
+                bool first;
+                uint64_t pane = tally_panes_number(&aging->panes, lab.time_ms);
+                assert_int_equal(tally_panes_entry(&aging->panes, id, pane, &amount, &first), TALLY_OK);
+                *amount += *amount < 1000 ? 1 : -1;
+            }
+        }
+        assert_int_equal(tally_snapshot_begin(&writer, &lab.reader, &lab.state, 1, &file), TALLY_OK);
+        while (!writer.done) assert_int_equal(tally_snapshot_next(&writer, scratch, chunk, &file), TALLY_OK);
+        tally_snapshot_end(&writer);
+        const struct tally_state_options options = lab_options();
+        assert_int_equal(tally_state_init(&fresh, &options, &tally_alloc_libc), TALLY_OK);
+        enum tally_status status = tally_snapshot_load(tally_writer_bytes(&file), &fresh);
+        assert_int_equal(status, changed ? TALLY_MALFORMED : TALLY_OK);
+        refused += changed;
+        tally_state_deinit(&fresh);
+        test_writer_free(&file);
+        lab_close(&lab);
+    }
+    assert_true(refused > 50);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_lists),
         cmocka_unit_test(test_due_is_when_something_happens),
+        cmocka_unit_test(test_the_nth_allocation_fails),
+        cmocka_unit_test(test_parts_that_do_not_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
