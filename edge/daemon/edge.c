@@ -3,6 +3,7 @@
 
 #include <io/log.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -130,6 +131,7 @@ static void on_timer(uv_timer_t *timer)
         tally_endpoint_report_refusals();
         edge_log_absent(edge, now_ms);
     }
+    edge_reload_tick(&edge->reload, now_ms);
     settle(edge, true);
 }
 
@@ -198,17 +200,19 @@ static const char *find_module(const struct edge_options *options, char *path, s
 static enum tally_status create_host(struct edge *edge, struct tally_reason *out_reason)
 {
     const struct edge_options *options = edge->options;
-    char path[4096];
+    const char *module = find_module(options, edge->module, sizeof edge->module);
     struct tally_host_options host = {.dataset = tally_bytes(options->dataset, strlen(options->dataset)),
                                       .memory_bytes_max = options->memory_max,
                                       .readers_max = (uint32_t)options->threads + 1, // and the stored copy
-                                      .module = find_module(options, path, sizeof path)};
+                                      .module = module};
 #ifdef TALLY_HAVE_WASMTIME
     if (options->client != EDGE_CLIENT_NATIVE) {
         edge->host_ops = &tally_host_wasmtime;
         enum tally_status status = edge->host_ops->create(&host, &edge->host, &edge->host_source, out_reason);
         if (status == TALLY_OK) {
-            tally_info("client", tally_log_str("client", "wasm"), tally_log_str("module", host.module));
+            tally_info("client", tally_log_str("client", "wasm"), tally_log_str("module", module),
+                       tally_log_hex("id", edge->host_ops->identity(edge->host)));
+            if (module != edge->module) (void)snprintf(edge->module, sizeof edge->module, "%s", module);
             return TALLY_OK;
         }
         if (options->client == EDGE_CLIENT_WASM) return status;
@@ -220,6 +224,7 @@ static enum tally_status create_host(struct edge *edge, struct tally_reason *out
     const char *why = "built without Wasmtime";
 #endif
     edge->host_ops = &tally_host_native;
+    edge->module[0] = '\0';
     enum tally_status status = edge->host_ops->create(&host, &edge->host, &edge->host_source, out_reason);
     if (status == TALLY_OK) tally_info("client", tally_log_str("client", "native"), tally_log_str("reason", why));
     return status;
@@ -264,10 +269,11 @@ static void on_terminate(uv_signal_t *handle, int number)
     uv_stop(&edge->loop);
 }
 
-static void on_ignored(uv_signal_t *handle, int number)
+static void on_hang_up(uv_signal_t *handle, int number)
 {
-    (void)handle;
-    tally_info("ignored", tally_log_str("signal", strsignal(number)));
+    struct edge *edge = handle->data;
+    (void)number;
+    if (edge->reload.loop) edge_reload_all(&edge->reload);
 }
 
 static void start_loop(struct edge *edge)
@@ -281,8 +287,9 @@ static void start_loop(struct edge *edge)
         edge->terminate[i].data = edge;
         uv_signal_start(&edge->terminate[i], on_terminate, numbers[i]);
     }
-    uv_signal_init(&edge->loop, &edge->ignore);
-    uv_signal_start(&edge->ignore, on_ignored, SIGHUP);
+    uv_signal_init(&edge->loop, &edge->hang_up);
+    edge->hang_up.data = edge;
+    uv_signal_start(&edge->hang_up, on_hang_up, SIGHUP);
     (void)signal(SIGPIPE, SIG_IGN);
 }
 
@@ -359,6 +366,8 @@ static int start(struct edge *edge)
     if (create_host(edge, &reason) != TALLY_OK) return fail(EXIT_REFUSED, &reason);
     if (create_sync(edge, &reason) != TALLY_OK || boot(edge, &reason) != TALLY_OK) return fail(EXIT_REFUSED, &reason);
     if (start_guests(edge, &reason) != TALLY_OK) return fail(EXIT_REFUSED, &reason);
+    edge_reload_init(&edge->reload, &edge->loop, edge->host_ops, edge->host, edge->module[0] ? edge->module : NULL,
+                     edge->guests);
     edge_fill_source(edge);
     edge_show(edge, true);
     if (tally_store_start(edge->store, &edge->source, (unsigned)options->threads) != TALLY_OK) {
@@ -376,6 +385,7 @@ static void stop(struct edge *edge)
 {
     uint64_t start_ms = clock_ms(CLOCK_MONOTONIC), grace_ms = edge->options->grace_ms;
     edge_links_stop(edge->links);
+    edge_reload_stop(&edge->reload);
     tally_http_stop(&edge->http, (unsigned)grace_ms);
 #ifdef TALLY_HAVE_WASMTIME
     tally_guests_destroy(&edge->guests);

@@ -8,6 +8,7 @@
 #define TALLYCAST_EDGE_EDGE_H
 
 #include "options.h"
+#include "reload.h"
 
 #include <edge/guests/guests.h>
 #include <edge/host/host.h>
@@ -30,7 +31,7 @@ struct edge {
     const struct edge_options *options;
     uv_loop_t loop;
     uv_timer_t timer;
-    uv_signal_t terminate[2], ignore;
+    uv_signal_t terminate[2], hang_up;
 
     const struct tally_host_ops *host_ops;
     struct tally_host *host;
@@ -42,6 +43,8 @@ struct edge {
     struct tally_feed *feed; // to the guests of /v1/stream
     struct tally_http *http;
     struct tally_guests *guests; // null: none were set
+    char module[4096];           // of the client; empty: it has none
+    struct edge_reload reload;
 
     pthread_mutex_t mutex; // of shown
     struct edge_shown shown;

@@ -5,6 +5,7 @@
 
 #include <io/log.h>
 #include <io/metrics.h>
+#include <stdio.h>
 
 // ---------------------------------------------------------------------------------------------------- log
 
@@ -222,6 +223,19 @@ static void get_metrics(void *ctx, struct tally_writer *out)
                             info->state == i);
     tally_metric_head(out, "tally_edge_client", TALLY_METRIC_GAUGE, "1 for the client that reads are answered by.");
     tally_metric_sample(out, "tally_edge_client", "client", edge->host_ops->name, 1);
+    if (edge->reload.module[0]) {
+        char id[17];
+        (void)snprintf(id, sizeof id, "%016llx",
+                       (unsigned long long)atomic_load_explicit(&edge->reload.identity, memory_order_relaxed));
+        tally_metric_head(out, "tally_edge_module", TALLY_METRIC_GAUGE, "1 for the client's module that is in use.");
+        tally_metric_sample(out, "tally_edge_module", "id", id, 1);
+        tally_metric_head(out, "tally_edge_module_reloads_total", TALLY_METRIC_COUNTER,
+                          "Other builds of the client's module, by what became of them.");
+        tally_metric_sample(out, "tally_edge_module_reloads_total", "result", "taken",
+                            atomic_load_explicit(&edge->reload.taken, memory_order_relaxed));
+        tally_metric_sample(out, "tally_edge_module_reloads_total", "result", "refused",
+                            atomic_load_explicit(&edge->reload.refused, memory_order_relaxed));
+    }
     gauge(out, "tally_edge_servers", "Servers to follow.", shown.servers);
     gauge(out, "tally_edge_servers_connected", "Servers that are connected.", shown.connected);
     sync_metrics(out, &shown.sync);

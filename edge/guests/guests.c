@@ -109,13 +109,34 @@ static enum tally_status load(struct tally_guests *guests, struct guest *guest, 
     return status;
 }
 
+static bool changed(struct guest *guest, const struct tally_file_identity *found)
+{
+    pthread_mutex_lock(&guest->mutex);
+    bool other = found->inode && !tally_file_identity_equal(found, &guest->identity);
+    pthread_mutex_unlock(&guest->mutex);
+    return other;
+}
+
+bool tally_guests_changed(struct tally_guests *guests)
+{
+    bool any = false;
+    for (size_t i = 0; i < guests->count; i++) {
+        struct guest *guest = &guests->guests[i];
+        struct tally_file_identity found = tally_file_identity(guest->path);
+        // One that is being written is left alone.
+        if (tally_file_identity_equal(&found, &guest->seen) && changed(guest, &found)) any = true;
+        guest->seen = found;
+    }
+    return any;
+}
+
 void tally_guests_reload(struct tally_guests *guests, bool all)
 {
     for (size_t i = 0; i < guests->count; i++) {
         struct guest *guest = &guests->guests[i];
         struct tally_file_identity found = tally_file_identity(guest->path);
         struct tally_reason reason;
-        if (!all && (tally_file_identity_equal(&found, &guest->identity) || !found.inode)) continue;
+        if (!all && !changed(guest, &found)) continue;
         if (load(guests, guest, &reason) != TALLY_OK)
             tally_warn("guest_refused", tally_log_str("guest", guest->name), tally_log_str("reason", reason.text),
                        tally_log_str("effect", "the module before it goes on"));

@@ -45,6 +45,9 @@ unsigned tally_guests_call(struct tally_guests *guests, unsigned thread, void *r
                            const struct tally_http_call *call, struct tally_http_reply *reply,
                            struct tally_reason *out_reason);
 
+// Whether a file changed since it was last taken or refused, and has not changed since the last time that this was asked. Thread: one.
+bool tally_guests_changed(struct tally_guests *guests);
+
 // Takes the files anew that changed (all of them: whatever they look like); each thread goes over at its next call. A file that is refused is
 // logged, and the module before it goes on. Thread: any, one at a time; blocks for as long as the compiler takes.
 void tally_guests_reload(struct tally_guests *guests, bool all);

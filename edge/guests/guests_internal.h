@@ -31,7 +31,8 @@ struct guest {
     const char *path;
     pthread_mutex_t mutex; // of build and identity
     struct guest_build *build;
-    struct tally_file_identity identity;
+    struct tally_file_identity identity; // of the file as it was taken or refused last
+    struct tally_file_identity seen;     // at the last look
     // Any thread adds; told by metrics. Nothing is ordered by them.
     _Atomic uint64_t calls, failures[3], nanoseconds, reads, loads, loads_refused;
 };

@@ -37,8 +37,26 @@ struct tally_host_ops {
     void (*held)(struct tally_host *host, struct tally_view_info *out_info);
     void (*stats)(struct tally_host *host, struct tally_mirror_stats *out_stats);
 
-    // Any thread. False: it has failed and takes no more versions; only a restart helps.
+    // The applier. False: it has failed and takes no more versions; only another build of the module, or a restart, helps.
     bool (*sound)(const struct tally_host *host);
+
+    // The rest is null where there is no module (native).
+    // The applier: a hash of the module's file as it is in use.
+    uint64_t (*identity)(const struct tally_host *host);
+
+    // Another build of the module takes over while everything goes on: begin, prepare, end, in this order, one at a time. Nobody who reads
+    // notices: a reader goes over between two views, and finds the version that it had or a later one. For a while there are two memories.
+    // The applier. From here on what it brings in is kept for the new one, too. TALLY_BUSY: between the chunks of a change; later.
+    enum tally_status (*renew_begin)(struct tally_host *host);
+    // Any one thread. Blocks for as long as it takes to compile and to copy the whole state. TALLY_STALLED when it cannot come up with the
+    // applier (again later), and what create answers, with the reason.
+    enum tally_status (*renew_prepare)(struct tally_host *host, const char *module, struct tally_reason *out_reason);
+    // The applier, with what prepare answered (and its reason): the new one takes over, or is dropped. What was, goes on when it is not TALLY_OK.
+    enum tally_status (*renew_end)(struct tally_host *host, enum tally_status prepared,
+                                   struct tally_reason *out_reason);
+    // Any thread: there is memory that nobody reads any more. Any one thread: gives it back, which may take its time.
+    bool (*untidy)(struct tally_host *host);
+    void (*tidy)(struct tally_host *host);
 };
 
 extern const struct tally_host_ops tally_host_native;

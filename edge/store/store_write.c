@@ -105,18 +105,13 @@ static bool open_reader(struct tally_store *store)
 {
     if (!store->chunk) store->chunk = malloc(TALLY_CHUNK_BYTES_MAX);
     if (!store->chunk) return false;
-    if (store->reader) return true;
     return store->source->open_reader(store->source->ctx, store->reader_number, &store->reader) == TALLY_OK;
 }
 
-static void rewrite(struct tally_store *store)
+static void rewrite_from(struct tally_store *store)
 {
     struct tally_http_view view;
     struct tally_view_info info;
-    if (!open_reader(store)) {
-        failed(store, "rewrite", "no reader of the mirror");
-        return;
-    }
     enum tally_status pinned = store->source->pin(store->reader, &view);
     if (pinned != TALLY_OK) {
         failed(store, "rewrite", tally_status_str(pinned));
@@ -143,6 +138,18 @@ static void rewrite(struct tally_store *store)
     store->wanted = false;
     succeeded(store, true, size);
     tally_debug("store_rewritten", tally_log_u64("version", info.version), tally_log_u64("bytes", size));
+}
+
+// The reader is open for no longer than it is used: it would hold on to memory that its host has done with.
+static void rewrite(struct tally_store *store)
+{
+    if (!open_reader(store)) {
+        failed(store, "rewrite", "no reader of the mirror");
+        return;
+    }
+    rewrite_from(store);
+    store->source->close_reader(store->source->ctx, store->reader);
+    store->reader = NULL;
 }
 
 // ---------------------------------------------------------------------------------------------------- frames
@@ -230,7 +237,5 @@ void *store_thread(void *opened)
         }
         if (store->wanted && store_monotonic_ms() >= store->retry_at_ms) rewrite(store);
     }
-    if (store->reader) store->source->close_reader(store->source->ctx, store->reader);
-    store->reader = NULL;
     return NULL;
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <tallycast/siphash.h>
 
 #define MODULE_BYTES_MAX ((size_t)16 << 20)
 #define ARGUMENTS_MAX    8u
@@ -132,8 +133,8 @@ enum tally_status wasm_module_open(const char *path, uint64_t memory_bytes_max, 
     }
     status = make_memory(&module, memory_bytes_max, path, out_reason);
 out:
-    free(bytes);
     if (status != TALLY_OK) {
+        free(bytes);
         wasm_module_close(&module);
         return status;
     }
@@ -142,7 +143,9 @@ out:
     out_module->memory = module.memory;
     out_module->base = module.base;
     out_module->bytes_max = module.bytes_max;
+    out_module->identity = tally_siphash((struct tally_seed){0}, bytes, size);
     atomic_init(&out_module->stacks, 0);
+    free(bytes);
     return TALLY_OK;
 }
 

@@ -51,6 +51,7 @@ struct wasm_module {
     wasmtime_module_t *module;
     wasmtime_sharedmemory_t *memory;
     uint8_t *base;
+    uint64_t identity;       // hash of the file
     uint64_t bytes_max;      // that the memory may grow to
     _Atomic uint64_t stacks; // bit n: the stack of instance n is taken
 };

@@ -124,7 +124,12 @@ static void on_connection(uv_stream_t *listener, int failed)
     if (!failed) http_connection_accept(listener->data);
 }
 
-static void on_sweep(uv_timer_t *timer) { http_connection_sweep(timer->data); }
+static void on_sweep(uv_timer_t *timer)
+{
+    struct http_thread *thread = timer->data;
+    if (thread->http->source.settle) thread->http->source.settle(thread->reader);
+    http_connection_sweep(thread);
+}
 
 static void handles_close(struct http_thread *thread)
 {

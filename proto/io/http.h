@@ -60,6 +60,9 @@ struct tally_http_source {
     // Called once a thread, from that thread, when no view of it is pinned any more.
     void (*close_reader)(void *ctx, void *reader);
 
+    // Null: not wanted. Called now and then from the reader's thread, whether or not it has anything to do.
+    void (*settle)(void *reader);
+
     // Pins the newest version. Views of one reader may overlap: a short read while a whole state is on its
     // way. TALLY_BUSY when there is nothing to read yet (503). Never blocks. Each view is unpinned once, by
     // the same thread.

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guests of one's own in the edge: what they answer under load, each answer held against the version that it names; and what becomes of guests
 that are wrong in every way there is."""
-import asyncio
-import ctypes
 import http.client
 import json
 import os
@@ -14,7 +12,7 @@ import unittest
 import urllib.parse
 
 import harness
-from guests import Mirror, _Bytes, connect, library
+from guests import Truth
 from harness import BIN, Feeder, get, metric, request, stream, wait_until
 
 EXAMPLES = BIN.parent / "wasm" / "examples"
@@ -30,49 +28,6 @@ def keys_of(lines, table, count):
     """The keys of a table that the stream counts most."""
     counts = harness.recount(lines)[table]
     return [key for key, _ in counts.most_common(count)]
-
-
-class Truth(threading.Thread):
-    """What every version said of some keys, as a mirror of its own has it that follows the server's stream message by message."""
-
-    def __init__(self, case, server, keys):
-        super().__init__(daemon=True)
-        self.case, self.server, self.keys = case, server, keys
-        self.found, self.ending, self.failed = {}, threading.Event(), None
-        self.mirror = Mirror()
-        case.addCleanup(self.end)
-        self.start()
-        wait_until(lambda: self.found or self.failed, "a version")
-
-    def value(self, table, key):
-        value, key = ctypes.c_int64(), key.encode()
-        status = library().tally_get(ctypes.byref(self.mirror.reader), _Bytes(table, len(table)), _Bytes(key, len(key)), ctypes.byref(value))
-        return value.value if status == 0 else None
-
-    def note(self):
-        info = self.mirror.info()
-        if info.version and (info.epoch, info.version) not in self.found:
-            self.found[info.epoch, info.version] = {(table, key): self.value(table, key) for table, key in self.keys}
-
-    async def follow(self):
-        async with connect(self.server.at, self.mirror) as guest:
-            while not self.ending.is_set():
-                try:
-                    self.mirror.apply(await asyncio.wait_for(guest.recv(), 0.2))
-                except asyncio.TimeoutError:
-                    continue
-                self.note()
-
-    def run(self):
-        try:
-            asyncio.run(self.follow())
-        except Exception as error:  # told by the test's own thread
-            self.failed = error
-
-    def end(self):
-        self.ending.set()
-        self.join(10)
-        self.mirror.close()
 
 
 class Caller(threading.Thread):
