@@ -392,6 +392,130 @@ static void test_readers_beside_the_applier(void **state)
 }
 
 #ifdef TALLY_HAVE_WASMTIME
+// Another build takes over again and again, at every point between two applies, beside readers that hold each version against its number.
+static void test_another_build(void **state)
+{
+    (void)state;
+    struct model model;
+    struct tally_reason reason = {0};
+    struct tally_view_info info;
+    struct tally_mirror_stats before, after;
+    create(256 << 20);
+    model_init(&model, 9, 100000);
+    uint64_t identity = ops->identity(host);
+    assert_int_equal(ops->renew_begin(host), TALLY_OK); // nothing is held
+    assert_int_equal(ops->renew_prepare(host, TALLY_MODULE, &reason), TALLY_OK);
+    apply(&model, 0, 1000);
+    assert_int_equal(ops->renew_end(host, TALLY_OK, &reason), TALLY_OK);
+    assert_int_equal(ops->identity(host), identity);
+    atomic_store(&stop, false);
+    atomic_store(&reads_done, 0);
+    pthread_t threads[3];
+    for (unsigned i = 0; i < 3; i++) assert_int_equal(pthread_create(&threads[i], NULL, read_on, NULL), 0);
+    void *idle = open_reader(), *holding = open_reader();
+    struct tally_http_view held;
+    assert_int_equal(source.pin(holding, &held), TALLY_OK);
+    for (unsigned round = 0; round < 6; round++) {
+        uint64_t reads = atomic_load(&reads_done);
+        if (round & 1) apply(&model, 1, 2000);
+        assert_int_equal(ops->renew_begin(host), TALLY_OK);
+        apply(&model, 1, 100);
+        assert_int_equal(ops->renew_prepare(host, TALLY_MODULE, &reason), TALLY_OK);
+        apply(&model, 1, round & 2 ? 10000 : 0);
+        ops->confirm(host, 9, model.version, 1700000100000 + round);
+        ops->stats(host, &before);
+        assert_int_equal(ops->renew_end(host, TALLY_OK, &reason), TALLY_OK);
+        ops->stats(host, &after);
+        assert_int_equal(after.swaps, before.swaps);
+        assert_int_equal(after.rows_changed, before.rows_changed);
+        assert_true(after.reads >= before.reads);
+        ops->held(host, &info);
+        assert_int_equal(info.version, model.version);
+        assert_int_equal(info.fresh_ms, 1700000100000 + round);
+        assert_true(tally_digest_equal(info.digest, model.digest));
+        while (atomic_load(&reads_done) < reads + 3000) apply(&model, 1, 0);
+        source.settle(idle);
+    }
+    // Whoever reads has gone over, but for the view that is pinned since the beginning: that one's memory stays.
+    source.settle(holding);
+    ops->tidy(host);
+    source.info(holding, &held, &info);
+    assert_int_equal(info.version, 1);
+    source.unpin(holding, &held);
+    assert_true(ops->untidy(host));
+    ops->tidy(host);
+    assert_false(ops->untidy(host));
+    atomic_store(&stop, true);
+    for (unsigned i = 0; i < 3; i++) {
+        void *wrong;
+        pthread_join(threads[i], &wrong);
+        if (wrong) fail_msg("%s", (const char *)wrong);
+    }
+    source.close_reader(source.ctx, idle);
+    source.close_reader(source.ctx, holding);
+    ops->destroy(&host);
+    model_free(&model);
+}
+
+// Chunks, a refusal and another epoch while the next build is made; and builds that are dropped.
+static void test_another_build_beside_chunks(void **state)
+{
+    (void)state;
+    struct model model, next;
+    struct tally_reason reason = {0};
+    struct tally_view_info info;
+    struct test_frame part;
+    create(256 << 20);
+    model_init(&model, 9, 1000);
+    apply(&model, 0, 1000);
+    model_init(&next, 10, 1000);
+    const struct tally_frame_header header = {.dataset = test_text("main"), .epoch = 10, .to = 1, .more = true};
+    test_frame_init(&part);
+    tally_frame_begin(&part.writer, &header);
+    tally_frame_table_begin(&part.writer, 0, test_text("t"), TALLY_KIND_COUNTER);
+    tally_frame_added(&part.writer, 0, test_text("key-0"), 0);
+    tally_frame_table_end(&part.writer);
+    assert_int_equal(tally_frame_finish(&part.writer), TALLY_OK);
+    assert_int_equal(ops->apply(host, test_frame_bytes(&part)), TALLY_MORE);
+    assert_int_equal(ops->renew_begin(host), TALLY_BUSY);
+    ops->abandon(host);
+    for (unsigned round = 0; round < 3; round++) {
+        assert_int_equal(ops->renew_begin(host), TALLY_OK);
+        assert_int_equal(ops->apply(host, test_frame_bytes(&part)), TALLY_MORE);
+        assert_int_equal(ops->renew_prepare(host, TALLY_MODULE, &reason), TALLY_OK);
+        if (round == 0) ops->abandon(host);
+        if (round == 1) assert_int_not_equal(ops->apply(host, test_text("garbage")), TALLY_OK);
+        assert_int_equal(ops->renew_end(host, TALLY_OK, &reason), TALLY_OK);
+        apply(&model, 1, 0); // a delta: what was staged is forgotten, at the latest now
+    }
+    assert_int_equal(ops->renew_begin(host), TALLY_OK);
+    apply(&next, 0, 500); // the whole state of a later epoch
+    assert_int_equal(ops->renew_prepare(host, TALLY_MODULE, &reason), TALLY_OK);
+    apply(&next, 3, 5);
+    assert_int_equal(ops->renew_end(host, TALLY_OK, &reason), TALLY_OK);
+    ops->held(host, &info);
+    assert_int_equal(info.epoch, 10);
+    assert_true(tally_digest_equal(info.digest, next.digest));
+
+    uint64_t identity = ops->identity(host);
+    assert_int_equal(ops->renew_begin(host), TALLY_OK);
+    enum tally_status status = ops->renew_prepare(host, "/nowhere/module.wasm", &reason);
+    assert_int_equal(status, TALLY_IO);
+    assert_int_equal(ops->renew_end(host, status, &reason), TALLY_IO);
+    assert_int_equal(ops->renew_begin(host), TALLY_OK);
+    status = ops->renew_prepare(host, TALLY_MODULE, &reason);
+    assert_int_equal(status, TALLY_OK);
+    assert_int_equal(ops->renew_end(host, TALLY_STALLED, &reason), TALLY_STALLED);
+    assert_true(ops->untidy(host));
+    ops->tidy(host);
+    assert_int_equal(ops->identity(host), identity);
+    apply(&next, 3, 5);
+    test_frame_free(&part);
+    ops->destroy(&host);
+    model_free(&model);
+    model_free(&next);
+}
+
 static void assert_no_host(const char *module, uint64_t memory_bytes_max, enum tally_status expected, const char *word)
 {
     struct tally_reason reason = {0};
@@ -435,7 +559,9 @@ int main(void)
 #ifdef TALLY_HAVE_WASMTIME
     ops = &tally_host_wasmtime;
     failed += cmocka_run_group_tests_name("wasmtime", tests, NULL, NULL);
-    const struct CMUnitTest wasm_tests[] = {cmocka_unit_test(test_wrong_modules)};
+    const struct CMUnitTest wasm_tests[] = {cmocka_unit_test(test_another_build),
+                                            cmocka_unit_test(test_another_build_beside_chunks),
+                                            cmocka_unit_test(test_wrong_modules)};
     failed += cmocka_run_group_tests_name("wasmtime only", wasm_tests, NULL, NULL);
 #endif
     return failed;
