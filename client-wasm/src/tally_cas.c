@@ -156,13 +156,13 @@ enum tally_status cas_exchange(struct tally_member *member, const struct map_key
     return status;
 }
 
-enum tally_status cas_get(struct tally_member *member, const struct map_key *key, int64_t *out_amount)
+enum tally_status cas_find(struct tally_member *member, const struct map_key *key, int64_t *out_amount)
 {
     struct tally_map *map = member->map;
     struct cas_half *half = &map->halves[enter(member) & 1];
     uint32_t first = atomic_load_explicit(head_of(map, half, key->hash), memory_order_acquire);
     struct entry *entry = find(map, key, first, 0);
-    *out_amount = entry ? amount_of(amount_load(entry)) : 0;
+    *out_amount = amount_found(entry);
     leave(member);
     return TALLY_OK;
 }

@@ -150,14 +150,22 @@ enum tally_status tally_map_exchange(struct tally_member *member, uint32_t table
     return status;
 }
 
-enum tally_status tally_map_get(struct tally_member *member, uint32_t table, struct tally_bytes key,
-                                int64_t *out_amount)
+enum tally_status tally_map_find(struct tally_member *member, uint32_t table, struct tally_bytes key,
+                                 int64_t *out_amount)
 {
     struct map_key found;
     enum tally_status status = key_of(member->map, table, key, &found);
     if (status) return status;
-    return member->map->kind == TALLY_MAP_CAS ? cas_get(member, &found, out_amount)
-                                              : sharded_get(member, &found, out_amount);
+    return member->map->kind == TALLY_MAP_CAS ? cas_find(member, &found, out_amount)
+                                              : sharded_find(member, &found, out_amount);
+}
+
+enum tally_status tally_map_get(struct tally_member *member, uint32_t table, struct tally_bytes key,
+                                int64_t *out_amount)
+{
+    enum tally_status status = tally_map_find(member, table, key, out_amount);
+    if (status == TALLY_OK && *out_amount == TALLY_MAP_NONE) *out_amount = 0;
+    return status;
 }
 
 uint64_t tally_map_len(const struct tally_map *map)

@@ -126,6 +126,13 @@ static inline uint64_t amount_load(const struct entry *entry)
 static inline bool amount_is_there(uint64_t word) { return word != MAP_REMOVED; }
 static inline int64_t amount_of(uint64_t word) { return (int64_t)(word & ~MAP_REMOVED); }
 
+// What get and find tell of an entry, or of none.
+static inline int64_t amount_found(const struct entry *entry)
+{
+    uint64_t word = entry ? amount_load(entry) : MAP_REMOVED;
+    return amount_is_there(word) ? amount_of(word) : TALLY_MAP_NONE;
+}
+
 static inline struct tally_entry entry_of(const struct entry *entry)
 {
     return (struct tally_entry){entry->table, tally_bytes(entry->key, entry->key_bytes), amount_of(amount_load(entry))};
@@ -159,7 +166,7 @@ void cas_init(struct tally_map *map, uint64_t at, uint64_t end);
 enum tally_status cas_add(struct tally_member *member, const struct map_key *key, uint64_t amount);
 enum tally_status cas_exchange(struct tally_member *member, const struct map_key *key, uint64_t amount,
                                uint64_t *out_was);
-enum tally_status cas_get(struct tally_member *member, const struct map_key *key, int64_t *out_amount);
+enum tally_status cas_find(struct tally_member *member, const struct map_key *key, int64_t *out_amount);
 enum tally_status cas_swap(const struct tally_map *map); // phase PHASE_SWAPPING: TALLY_OK or TALLY_BUSY
 bool cas_next(struct tally_drain *drain, struct tally_entry *out_entry);
 void cas_clear(struct tally_map *map);
@@ -169,7 +176,7 @@ bool sharded_init(struct tally_map *map, uint64_t at, uint64_t end); // false: t
 enum tally_status sharded_add(struct tally_member *member, const struct map_key *key, uint64_t amount);
 enum tally_status sharded_exchange(struct tally_member *member, const struct map_key *key, uint64_t amount,
                                    uint64_t *out_was);
-enum tally_status sharded_get(struct tally_member *member, const struct map_key *key, int64_t *out_amount);
+enum tally_status sharded_find(struct tally_member *member, const struct map_key *key, int64_t *out_amount);
 enum tally_status sharded_swap(struct tally_member *member);
 bool sharded_next(struct tally_drain *drain, struct tally_entry *out_entry);
 void sharded_clear(struct tally_map *map);

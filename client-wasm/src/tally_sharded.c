@@ -139,13 +139,13 @@ enum tally_status sharded_exchange(struct tally_member *member, const struct map
     return status;
 }
 
-enum tally_status sharded_get(struct tally_member *member, const struct map_key *key, int64_t *out_amount)
+enum tally_status sharded_find(struct tally_member *member, const struct map_key *key, int64_t *out_amount)
 {
     struct tally_map *map = member->map;
     struct shard *shard = shard_of(map, key->hash);
     if (!lock(member, shard, SPINS_MAX)) return TALLY_BUSY;
     const struct cell *cell = probe(map, shard, key);
-    *out_amount = cell->entry ? entry_of(map_at(map, cell->entry)).amount : 0;
+    *out_amount = amount_found(cell->entry ? map_at(map, cell->entry) : NULL);
     unlock(member, shard);
     return TALLY_OK;
 }

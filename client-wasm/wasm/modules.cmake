@@ -33,16 +33,16 @@ set(TALLY_WASM_FLAGS
 file(STRINGS ${tally_wasm_dir}/exports.txt tally_wasm_exports)
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${tally_wasm_dir}/exports.txt)
 list(TRANSFORM tally_wasm_exports PREPEND --export=)
-set(TALLY_WASM_LINK --no-entry --gc-sections --strip-debug --stack-first -z stack-size=131072 --fatal-warnings --lto-O2
-  ${tally_wasm_exports} --export=__stack_pointer CACHE INTERNAL "")
+set(TALLY_WASM_LINK_ALONE --no-entry --gc-sections --strip-debug --stack-first -z stack-size=131072 --fatal-warnings --lto-O2 CACHE INTERNAL "")
+set(TALLY_WASM_LINK ${TALLY_WASM_LINK_ALONE} ${tally_wasm_exports} --export=__stack_pointer CACHE INTERNAL "")
 # Of the shared module. Its memory's size is given where it is linked.
 set(TALLY_WASM_SHARED_COMPILE -matomics CACHE INTERNAL "")
 set(TALLY_WASM_SHARED_LINK --import-memory --shared-memory --max-memory=4294967296 CACHE INTERNAL "")
 
-# tally_wasm_module(NAME SOURCES FILE... [OBJECTS FILE...] [COMPILE FLAG...] [LINK FLAG...]): NAME.wasm of the sources and of objects made
-# before. The sources' objects are left in NAME_objects of the caller.
+# tally_wasm_module(NAME SOURCES FILE... [OBJECTS FILE...] [COMPILE FLAG...] [LINK FLAG...] [WITHOUT_ABI]): NAME.wasm of the sources and of objects
+# made before. It exports the ABI of module.h, unless WITHOUT_ABI is said. The sources' objects are left in NAME_objects of the caller.
 function(tally_wasm_module name)
-  cmake_parse_arguments(MODULE "" "" "SOURCES;OBJECTS;COMPILE;LINK" ${ARGN})
+  cmake_parse_arguments(MODULE "WITHOUT_ABI" "" "SOURCES;OBJECTS;COMPILE;LINK" ${ARGN})
   set(out ${PROJECT_BINARY_DIR}/wasm)
   set(objects)
   foreach(source ${MODULE_SOURCES})
@@ -58,8 +58,12 @@ function(tally_wasm_module name)
     list(APPEND objects ${object})
   endforeach()
   file(MAKE_DIRECTORY ${out}/${name}.objects)
+  set(link ${TALLY_WASM_LINK})
+  if(MODULE_WITHOUT_ABI)
+    set(link ${TALLY_WASM_LINK_ALONE})
+  endif()
   add_custom_command(OUTPUT ${out}/${name}.wasm
-    COMMAND ${TALLY_WASM_LD} ${TALLY_WASM_LINK} ${MODULE_LINK} ${objects} ${MODULE_OBJECTS} -o ${out}/${name}.wasm
+    COMMAND ${TALLY_WASM_LD} ${link} ${MODULE_LINK} ${objects} ${MODULE_OBJECTS} -o ${out}/${name}.wasm
     DEPENDS ${objects} ${MODULE_OBJECTS} COMMENT "Linking ${name}.wasm" VERBATIM)
   set(${name}_objects ${objects} PARENT_SCOPE)
 endfunction()
@@ -74,7 +78,13 @@ tally_wasm_module(tallycast-shared SOURCES ${tally_wasm_sources} ${tally_wasm_di
 set(TALLYCAST_WASM_OBJECTS ${tallycast_objects} CACHE INTERNAL "")
 set(TALLYCAST_WASM_SHARED_OBJECTS ${tallycast-shared_objects} CACHE INTERNAL "")
 
-add_custom_target(tallycast_wasm ALL DEPENDS ${tally_wasm_out}/tallycast.wasm ${tally_wasm_out}/tallycast-shared.wasm)
+# The core of the component (../wit). The component itself is made of it by wit-component, which comes from npm: ../wit/make.mjs.
+set(wit ${tally_wasm_dir}/../wit)
+tally_wasm_module(tallycast-component.core WITHOUT_ABI
+  SOURCES ${TALLY_CLIENT_SOURCES} ${TALLY_PROTO_SOURCES} ${tally_wasm_dir}/libc/string.c ${wit}/component_map.c ${wit}/component_memory.c ${wit}/component_mirror.c)
+
+add_custom_target(tallycast_wasm ALL
+  DEPENDS ${tally_wasm_out}/tallycast.wasm ${tally_wasm_out}/tallycast-shared.wasm ${tally_wasm_out}/tallycast-component.core.wasm)
 set(TALLYCAST_WASM ${tally_wasm_out}/tallycast.wasm CACHE INTERNAL "tallycast.wasm")
 set(TALLYCAST_WASM_SHARED ${tally_wasm_out}/tallycast-shared.wasm CACHE INTERNAL "tallycast-shared.wasm")
 install(FILES ${TALLYCAST_WASM} ${TALLYCAST_WASM_SHARED} DESTINATION ${CMAKE_INSTALL_DATADIR}/tallycast COMPONENT client)

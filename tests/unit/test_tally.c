@@ -202,22 +202,32 @@ static int64_t exchange(struct world *world, const char *key, int64_t amount)
     return was;
 }
 
+static int64_t find(struct world *world, const char *key)
+{
+    int64_t amount = -2;
+    assert_int_equal(tally_map_find(&world->member, world->table, text(key), &amount), TALLY_OK);
+    return amount;
+}
+
 static void check_exchange(enum tally_map_kind kind)
 {
     struct world world = world_of(kind, ROOM);
     uint64_t keys, sum;
     int64_t was = -7;
     assert_int_equal(exchange(&world, "none", TALLY_MAP_NONE), TALLY_MAP_NONE);
+    assert_int_equal(find(&world, "none"), TALLY_MAP_NONE);
     assert_int_equal(tally_map_len(world.map), 0);
     assert_int_equal(exchange(&world, "a", 5), TALLY_MAP_NONE);
     assert_int_equal(exchange(&world, "a", 0), 5);
     assert_int_equal(tally_map_len(world.map), 1); // 0 is an amount
+    assert_int_equal(find(&world, "a"), 0);
     add(&world, "a", 3);
     assert_int_equal(exchange(&world, "a", TALLY_MAP_EXCHANGE_MAX), 3);
     assert_int_equal(get(&world, "a"), TALLY_MAP_EXCHANGE_MAX);
     assert_int_equal(exchange(&world, "a", TALLY_MAP_NONE), TALLY_MAP_EXCHANGE_MAX);
     assert_int_equal(exchange(&world, "a", TALLY_MAP_NONE), TALLY_MAP_NONE);
     assert_int_equal(get(&world, "a"), 0);
+    assert_int_equal(find(&world, "a"), TALLY_MAP_NONE);
     assert_int_equal(tally_map_len(world.map), 0);
 
     // What was taken out comes in no drain; an addition brings it back, one of 0 does not.

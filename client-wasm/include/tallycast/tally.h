@@ -107,6 +107,10 @@ TALLY_CHECKED enum tally_status tally_map_get(struct tally_member *member, uint3
 TALLY_CHECKED enum tally_status tally_map_exchange(struct tally_member *member, uint32_t table, struct tally_bytes key,
                                                    int64_t amount, int64_t *out_was);
 
+// As get, but tells a key that is not there (TALLY_MAP_NONE) from one of amount 0.
+TALLY_CHECKED enum tally_status tally_map_find(struct tally_member *member, uint32_t table, struct tally_bytes key,
+                                               int64_t *out_amount);
+
 uint64_t tally_map_len(const struct tally_map *map); // keys in the current generation
 void tally_map_stats(const struct tally_map *map, struct tally_map_stats *out_stats);
 
