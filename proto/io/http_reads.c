@@ -131,6 +131,9 @@ void http_get_tables(struct http_connection *connection)
         tally_json_bytes(&json, "table", table.name);
         tally_json_str(&json, "kind", tally_kind_name(table.kind));
         tally_json_u64(&json, "keys", table.rows);
+        int64_t overflow;
+        if (source->get(connection->thread->reader, &view, i, tally_overflow_key(), &overflow) == TALLY_OK)
+            tally_json_i64(&json, "overflow", overflow);
         tally_json_object_end(&json);
     }
     tally_json_array_end(&json);

@@ -104,6 +104,11 @@ static void batches_write(struct tally_writer *out, const struct tally_server_st
     tally_metric_one(out, "tally_server_producers", TALLY_METRIC_GAUGE, "Producers remembered.", stats->producers);
     tally_metric_one(out, "tally_server_saturated_total", counter, "Counters that stopped at the greatest value.",
                      stats->saturated);
+    tally_metric_one(out, "tally_server_expired_total", counter, "Rows that left because they were idle (ttl).",
+                     stats->expired);
+    tally_metric_one(out, "tally_server_slid_total", counter, "Amounts of keys that left a window.", stats->slid);
+    tally_metric_one(out, "tally_server_overflowed_total", counter,
+                     "Entries of keys beyond a table's max-keys: they are in its row __overflow__.", stats->overflowed);
 }
 
 static void versions_write(struct tally_writer *out, const struct tally_server_stats *stats, uint64_t ticks)

@@ -64,7 +64,7 @@ void tally_aging_drop(struct tally_state_table *table, uint32_t id)
 
 bool tally_aging_full(const struct tally_state *state, const struct tally_state_table *table, struct tally_bytes key)
 {
-    const struct tally_bytes overflow = tally_bytes(TALLY_OVERFLOW_KEY, sizeof TALLY_OVERFLOW_KEY - 1);
+    const struct tally_bytes overflow = tally_overflow_key();
     uint64_t rows = table->rows.live, max = table->definition.max_keys;
     if (max == 0 || rows < max || tally_bytes_equal(key, overflow)) return false;
     uint32_t id = tally_rows_find(&table->rows, tally_fingerprint(state->seed, overflow.data, overflow.size));

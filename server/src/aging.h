@@ -14,7 +14,7 @@
 //     those before it: a tumbling one has one pane. A row's value is the sum (least, greatest) of its amounts in the window. A row is
 //     there exactly as long as the window has an entry for it, even of amount 0;
 //   - a table of max_keys rows takes no further key: an amount of one goes to the row TALLY_OVERFLOW_KEY, which is a row like any other, but is not
-//     among the max_keys. Rows that are there stay exact. A row that leaves, by whatever, makes room for the next key that comes;
+//     among the max_keys (kind.h). Rows that are there stay exact. A row that leaves, by whatever, makes room for the next key that comes;
 //   - a row that was removed by a batch is gone with all its panes.
 //
 // Threads: belongs to the state's thread. TALLY_NO_MEMORY leaves the state broken, as anywhere in a record.
@@ -23,8 +23,6 @@
 
 #include "expiry.h"
 #include "panes.h"
-
-#define TALLY_OVERFLOW_KEY "__overflow__"
 
 // Rows that expire in one record at most, so that a clock that jumps ahead does not hold up a tick for long.
 #define TALLY_EXPIRED_MAX (1u << 20)

@@ -10,6 +10,11 @@
 // A pin that was asked for within this time is in use.
 #define BUSY_MS 1000u
 
+// While more garbage than this waits for readers, a pin that is not in use is let go: what a pin keeps from being reused grows with every version,
+// up to all that was written since.
+#define GARBAGE_BYTES (8u << 20)
+#define GARBAGE_PART  8u // and so much of what is in use
+
 // Frames are looked at for merging while they are at most so many times a whole state: merged they may be less than one.
 #define MERGE_TIMES 4u
 
@@ -214,15 +219,26 @@ out:
     return status;
 }
 
+// How long a pin may be idle now.
+static uint64_t idle_ms(const struct tally_catchup *catchup)
+{
+    struct tally_mirror_stats stats;
+    if (catchup->pin_idle_ms <= BUSY_MS) return catchup->pin_idle_ms;
+    tally_mirror_stats(catchup->mirror, &stats);
+    bool much = stats.retired_bytes > GARBAGE_BYTES + stats.used_bytes / GARBAGE_PART;
+    return much ? BUSY_MS : catchup->pin_idle_ms;
+}
+
 void tally_catchup_expire(struct tally_catchup *catchup, struct tally_history *history, uint64_t now_ms, bool pressed)
 {
+    uint64_t idle_max_ms = tally_catchup_pins(catchup) ? idle_ms(catchup) : 0;
     history->needed_from = 0;
     for (unsigned i = 0; i < TALLY_CATCHUP_PINS_MAX; i++) {
         struct tally_catchup_pin *pin = &catchup->pins[i];
         if (!pin->used) continue;
         // The clock may jump back: then the time begins anew.
         if (now_ms < pin->used_ms) pin->used_ms = now_ms;
-        bool idle = now_ms - pin->used_ms >= catchup->pin_idle_ms;
+        bool idle = now_ms - pin->used_ms >= idle_max_ms;
         if (pressed || idle || !tally_history_has(history, pin->epoch, pin->version))
             unpin(pin);
         else if (!history->needed_from || pin->version < history->needed_from)

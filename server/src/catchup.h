@@ -6,8 +6,8 @@
 //   held inside the retention, and its frames are cheaper   one merged frame, perhaps only a part of the way (MERGE_BYTES_MAX): ask again
 //   otherwise                                               chunks of a pinned version, one an answer, by the cursor in the answer
 //
-// Pinned versions are shared by all who come late: PINS_MAX of them. One is let go when nobody asked on for pin_idle_ms, when it leaves the
-// retention (its reader could not go on from it), or when garbage presses. A cursor into one that is gone: TALLY_GONE.
+// Pinned versions are shared by all who come late: PINS_MAX of them. One is let go when nobody asked on for pin_idle_ms (1 s when it
+// holds back more than a little garbage), when it leaves the retention (its reader could not go on from it), or when garbage presses. A cursor into one that is gone: TALLY_GONE.
 //
 // Threads: belongs to the core's thread.
 #ifndef TALLYCAST_SERVER_CATCHUP_H

@@ -156,6 +156,9 @@ void tally_server_stats(const struct tally_server *server, struct tally_server_s
     stats.events = state->stats.events;
     stats.amounts = state->stats.amounts;
     stats.saturated = state->stats.saturated;
+    stats.expired = state->stats.expired;
+    stats.slid = state->stats.slid;
+    stats.overflowed = state->stats.overflowed;
     stats.clashes = state->stats.clashes;
     stats.rows_changed = state->stats.rows_changed;
     stats.rows_added = state->stats.rows_added;

@@ -177,6 +177,8 @@ struct tally_server_stats {
     uint64_t amounts;                 // their sum, modulo 2^64: the events of producers that merge
     uint64_t repeats, holes, refused; // batches that were not, by reason
     uint64_t busy;                    // requests turned away because the tick was full
+    uint64_t expired, slid;           // rows that left because they were idle; amounts that left a window
+    uint64_t overflowed;              // entries of keys beyond a table's max_keys
     uint64_t saturated;               // counters that stopped at the greatest value
     uint64_t clashes;                 // fingerprint clashes since the start
     uint64_t records, record_bytes;   // appended

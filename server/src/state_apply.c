@@ -103,9 +103,7 @@ static enum tally_status row_add(struct tally_state *state, struct tally_state_t
 static enum tally_status row_overflow(struct tally_state *state, struct tally_state_table *table, enum op op,
                                       const struct item *item)
 {
-    struct item overflow = {.key = tally_bytes(TALLY_OVERFLOW_KEY, sizeof TALLY_OVERFLOW_KEY - 1),
-                            .amount = item->amount,
-                            .hint = TALLY_NO_ROW};
+    struct item overflow = {.key = tally_overflow_key(), .amount = item->amount, .hint = TALLY_NO_ROW};
     overflow.fingerprint = tally_fingerprint(state->seed, overflow.key.data, overflow.key.size);
     state->stats.overflowed++;
     table->aging.overflowed++;

@@ -17,6 +17,14 @@ enum tally_kind {
     TALLY_KINDS = 7
 };
 
+// The row that counts what comes for keys beyond a table's max_keys: there is one where some came.
+#define TALLY_OVERFLOW_KEY "__overflow__"
+
+static inline struct tally_bytes tally_overflow_key(void)
+{
+    return tally_bytes(TALLY_OVERFLOW_KEY, sizeof TALLY_OVERFLOW_KEY - 1);
+}
+
 // "counter", "gauge", "min", "max", "distinct", "topk"; "unspecified"; "unknown" for a number that is none of them.
 const char *tally_kind_name(enum tally_kind kind);
 
