@@ -117,7 +117,7 @@ static int lane_send(struct lane *lane)
 static uint64_t random_producer(void)
 {
     uint64_t id = 0;
-    while (id == 0)
+    while (id == 0 || tally_producer_once(id))
         if (getrandom(&id, sizeof id, 0) != (ssize_t)sizeof id) id = 0;
     return id;
 }

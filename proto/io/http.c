@@ -133,6 +133,7 @@ static void on_sweep(uv_timer_t *timer)
 
 static void handles_close(struct http_thread *thread)
 {
+    http_counts_close(thread);
     if (!uv_is_closing((uv_handle_t *)&thread->wake)) uv_close((uv_handle_t *)&thread->wake, NULL);
     if (!uv_is_closing((uv_handle_t *)&thread->sweep)) uv_close((uv_handle_t *)&thread->sweep, NULL);
 }
@@ -195,6 +196,7 @@ static void thread_free(struct http_thread *thread)
         uv_sem_destroy(&thread->ready);
     }
     http_guests_deinit(thread);
+    http_counts_free(thread);
     if (thread->socket >= 0) (void)close(thread->socket);
 }
 
@@ -212,6 +214,7 @@ static enum tally_status thread_start(struct http_thread *thread)
     thread->loop.data = thread;
     struct tally_feed *feed = thread->http->options.feed;
     enum tally_status status = http_guests_init(thread);
+    if (!status) status = http_counts_init(thread);
     if (!status && feed) status = tally_feed_listen(feed, on_version, thread);
     if (status) return status;
     if (uv_sem_init(&thread->ready, 0)) return TALLY_IO;

@@ -15,7 +15,9 @@
 #define TALLYCAST_IO_HTTP_H
 
 #include <io/feed.h>
+#include <io/mailbox.h>
 #include <io/reason.h>
+#include <sums/sums.h>
 #include <tallycast/mirror.h>
 #include <tallycast/wire.h>
 
@@ -50,6 +52,21 @@ struct tally_http_reply {
     struct tally_view_info info; // the version that the answer is of
     struct tally_writer *body;
 };
+
+// What came by POST /v1/count, on its way to whoever makes it durable.
+struct tally_http_count {
+    struct tally_mail mail;  // the owner's, while it has it
+    struct tally_sums *sums; // 1 or more entries, grouped, of one batch (tally_sums_fit); not to be changed
+    uint64_t producer;       // of an Idempotency-Key: its batch 1 is this; 0: none was given
+    // The owner's to fill in, before tally_http_counted.
+    enum tally_status status;   // of enum tally_status what the answer to a batch has; OK and REPEAT: counted
+    uint64_t epoch, version;    // that holds it; version 0: not known
+    struct tally_reason reason; // when it was not counted
+    uint64_t owner[4];          // free for it
+};
+
+// From any thread, once for each that was taken: it is decided. Neither `count` nor its sums are the owner's any more.
+void tally_http_counted(struct tally_http_count *count);
 
 // All slots must be filled but for those marked. `reader` is what open_reader gave for the calling thread.
 struct tally_http_source {
@@ -97,6 +114,10 @@ struct tally_http_source {
     unsigned (*call)(void *ctx, unsigned thread, void *reader, const struct tally_http_call *call,
                      struct tally_http_reply *reply, struct tally_reason *out_reason);
 
+    // Null: /v1/count is not there. Takes a tally on the thread of `reader`; false: not now (503), with the reason. When it is taken, tally_http_counted
+    // follows, on whatever thread, perhaps before this returns; but none after tally_http_stop has begun.
+    bool (*count)(void *ctx, void *reader, struct tally_http_count *count);
+
     // Any thread. Strings stay valid as long as the source.
     void (*state)(void *ctx, struct tally_http_state *out_state);
     // Any thread: true, or false with the reason in one sentence (503).
@@ -114,7 +135,7 @@ struct tally_http_options {
     // 0 takes the default.
     unsigned connections_max;     // 1024
     unsigned request_timeout_ms;  // 10000
-    unsigned write_timeout_ms;    // 10000
+    unsigned write_timeout_ms;    // 10000: also of a POST /v1/count that is not acknowledged
     unsigned idle_timeout_ms;     // 60000
     unsigned snapshots_max;       // 8: whole states on their way at once; more are answered with 503
     unsigned snapshot_timeout_ms; // 120000

@@ -51,6 +51,7 @@ void http_connection_close(struct http_connection *connection)
     connection->state = HTTP_STATE_CLOSING;
     http_snapshot_end(connection); // lets go of the view now; its memory stays until writes are cancelled
     http_guest_end(connection);    // likewise
+    http_count_end(connection);
     *connection->link = connection->next;
     if (connection->next) connection->next->link = connection->link;
     uv_close((uv_handle_t *)&connection->tcp, on_closed);
@@ -114,6 +115,8 @@ static const char *status_text(unsigned status)
     case 408: return "Request Timeout";
     case 413: return "Content Too Large";
     case 414: return "URI Too Long";
+    case 415: return "Unsupported Media Type";
+    case 422: return "Unprocessable Content";
     case 426: return "Upgrade Required";
     case 431: return "Request Header Fields Too Large";
     case 500: return "Internal Server Error";
@@ -127,7 +130,7 @@ static const char *status_text(unsigned status)
     }
 }
 
-static void answer_send(struct http_connection *connection)
+void http_connection_answer(struct http_connection *connection)
 {
     struct http_stream *stream = &connection->stream;
     if (connection->answer.failed) {
@@ -207,7 +210,7 @@ static void refuse(struct http_connection *connection, unsigned status, const ch
     connection->state = HTTP_STATE_ANSWERING;
     connection->keep_alive = false;
     http_error(connection, status, message);
-    answer_send(connection);
+    http_connection_answer(connection);
 }
 
 // ---------------------------------------------------------------------------------------------------- receiving
@@ -225,9 +228,14 @@ static int on_url(http_parser *parser, const char *at, size_t size)
 }
 
 static const char *const header_names[HTTP_HEADERS] = {
-    [HTTP_HEADER_EXPECT] = "expect",         [HTTP_HEADER_HOST] = "host",
-    [HTTP_HEADER_ORIGIN] = "origin",         [HTTP_HEADER_UPGRADE] = "upgrade",
-    [HTTP_HEADER_KEY] = "sec-websocket-key", [HTTP_HEADER_VERSION] = "sec-websocket-version",
+    [HTTP_HEADER_ENCODING] = "content-encoding",
+    [HTTP_HEADER_EXPECT] = "expect",
+    [HTTP_HEADER_HOST] = "host",
+    [HTTP_HEADER_IDEMPOTENCY] = "idempotency-key",
+    [HTTP_HEADER_ORIGIN] = "origin",
+    [HTTP_HEADER_UPGRADE] = "upgrade",
+    [HTTP_HEADER_KEY] = "sec-websocket-key",
+    [HTTP_HEADER_VERSION] = "sec-websocket-version",
 };
 
 // Names and values come in pieces.
@@ -338,8 +346,12 @@ static void request_take(struct http_connection *connection, const uint8_t *rest
     connection->head = connection->parser.method == HTTP_HEAD;
     connection->keep_alive = http_should_keep_alive(&connection->parser) && !connection->parser.upgrade;
     http_route(connection);
+    if (connection->count) {
+        deadline_set(connection, options_of(connection)->write_timeout_ms);
+        return; // it is answered when it is decided
+    }
     if (!connection->guest) {
-        answer_send(connection);
+        http_connection_answer(connection);
         return;
     }
     uint8_t *early = connection->rest;
@@ -428,6 +440,11 @@ void http_connection_accept(struct http_thread *thread)
 static void deadline_passed(struct http_connection *connection)
 {
     struct http_counters *counters = &connection->thread->counters;
+    if (connection->count) {
+        http_count_late(connection);
+        http_connection_answer(connection);
+        return;
+    }
     if (connection->state == HTTP_STATE_ANSWERING && http_connection_unsent(connection) != connection->unsent_seen) {
         deadline_set(connection, options_of(connection)->write_timeout_ms); // slow, but it moves
         return;
@@ -459,4 +476,5 @@ void http_connection_sweep(struct http_thread *thread)
     if (!thread->stopping || thread->connections) return;
     if (!uv_is_closing((uv_handle_t *)&thread->wake)) uv_close((uv_handle_t *)&thread->wake, NULL);
     if (!uv_is_closing((uv_handle_t *)&thread->sweep)) uv_close((uv_handle_t *)&thread->sweep, NULL);
+    http_counts_close(thread);
 }

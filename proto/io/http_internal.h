@@ -32,6 +32,7 @@ struct http_counters {
     _Atomic uint64_t bytes_out, timeouts, connections_refused, snapshots, snapshots_broken;
     _Atomic uint64_t streams, streams_refused;                                   // opened; answered with an error
     _Atomic uint64_t streams_silent, streams_slow, streams_rude, streams_failed; // ended from here, by reason
+    _Atomic uint64_t counts, count_events, counts_repeated, counts_refused, counts_late;
     _Atomic uint64_t stream_messages, stream_bytes, stream_parts, stream_merges, stream_wholes;
 };
 
@@ -83,6 +84,9 @@ struct http_thread {
     int64_t values[TALLY_QUERY_KEYS_MAX];
     bool found[TALLY_QUERY_KEYS_MAX];
     struct http_guests guests;
+    struct tally_mailbox counted; // what was decided comes back
+    bool counted_open;
+    struct http_count *counts;     // under way
     struct tally_http_reply reply; // of a guest of one's own, and its lines of the head
     char reply_head[160];
 };
@@ -94,6 +98,7 @@ struct tally_http {
     unsigned threads_count;
     struct http_thread *threads;
     _Atomic unsigned connections, snapshots, streams; // connections: those that are no streams
+    _Atomic uint64_t count_bytes;                     // bodies of POST /v1/count under way
     _Atomic bool stop;
     _Atomic unsigned stop_grace_ms;
 };
@@ -119,8 +124,10 @@ struct http_stream {
 
 // Headers that are looked at, each by its place here.
 enum http_header {
+    HTTP_HEADER_ENCODING, // Content-...
     HTTP_HEADER_EXPECT,
     HTTP_HEADER_HOST,
+    HTTP_HEADER_IDEMPOTENCY, // ...-Key
     HTTP_HEADER_ORIGIN,
     HTTP_HEADER_UPGRADE,
     HTTP_HEADER_KEY,     // Sec-WebSocket-...
@@ -165,6 +172,7 @@ struct http_connection {
     char answer_head[512];
     struct http_stream stream;
     struct http_guest *guest; // null: no stream
+    struct http_count *count; // null: no POST /v1/count is under way
 };
 
 // Thread of all below: the connection's.
@@ -174,6 +182,7 @@ void http_connection_accept(struct http_thread *thread);
 void http_connection_close(struct http_connection *connection);
 void http_connection_sweep(struct http_thread *thread);
 void http_connection_send(struct http_connection *connection, const uv_buf_t *buffers, unsigned count);
+void http_connection_answer(struct http_connection *connection); // sends what is filled in
 void http_connection_answered(struct http_connection *connection);
 void http_connection_linger(struct http_connection *connection);
 void http_connection_read(struct http_connection *connection, bool reading);
@@ -211,6 +220,16 @@ void http_guest_sweep(struct http_connection *connection, uint64_t now_ms);
 void http_guest_end(
     struct http_connection *connection); // lets go of everything that is shared; nothing without a guest
 void http_guest_free(struct http_connection *connection);
+
+bool http_origin_allowed(const struct http_connection *connection);
+
+// http_count.c: fills status and answer, or sets connection->count, and goes on with http_connection_answer when that is decided.
+void http_post_count(struct http_connection *connection);
+void http_count_late(struct http_connection *connection);       // it took too long: fills status and answer
+void http_count_end(struct http_connection *connection);        // the connection ends; nothing without a count
+enum tally_status http_counts_init(struct http_thread *thread); // before the thread runs
+void http_counts_close(struct http_thread *thread);             // from its loop, or when that does not run any more
+void http_counts_free(struct http_thread *thread);              // the loop has ended
 
 // http_snapshot.c
 void http_get_snapshot(struct http_connection *connection);

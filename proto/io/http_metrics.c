@@ -39,6 +39,21 @@ static void http_metrics(struct tally_http *http, struct tally_writer *out)
                      atomic_load(&http->snapshots));
 }
 
+static void count_metrics(struct tally_http *http, struct tally_writer *out)
+{
+    const enum tally_metric_type counter = TALLY_METRIC_COUNTER;
+    if (!http->source.count) return;
+    tally_metric_head(out, "tally_http_counts_total", counter, "POST /v1/count, by outcome.");
+    tally_metric_sample(out, "tally_http_counts_total", "outcome", "counted", SUM(http, counts));
+    tally_metric_sample(out, "tally_http_counts_total", "outcome", "repeat", SUM(http, counts_repeated));
+    tally_metric_sample(out, "tally_http_counts_total", "outcome", "refused", SUM(http, counts_refused));
+    tally_metric_sample(out, "tally_http_counts_total", "outcome", "late", SUM(http, counts_late));
+    tally_metric_one(out, "tally_http_count_events_total", counter, "Events that they counted.",
+                     SUM(http, count_events));
+    tally_metric_one(out, "tally_http_count_pending_bytes", TALLY_METRIC_GAUGE, "Bodies that wait to be counted.",
+                     atomic_load(&http->count_bytes));
+}
+
 static void stream_metrics(struct tally_http *http, struct tally_writer *out)
 {
     const enum tally_metric_type counter = TALLY_METRIC_COUNTER;
@@ -75,6 +90,7 @@ void http_get_metrics(struct http_connection *connection)
     connection->content_type = "text/plain; version=0.0.4";
     http->source.metrics(http->source.ctx, &connection->answer);
     http_metrics(http, &connection->answer);
+    count_metrics(http, &connection->answer);
     stream_metrics(http, &connection->answer);
     tally_metrics_process(&connection->answer);
 }

@@ -18,6 +18,7 @@ static const struct route {
     {"/v1/version", http_get_version, NULL, "GET, HEAD"},
     {"/v1/tables", http_get_tables, NULL, "GET, HEAD"},
     {"/v1/get", NULL, http_post_get, "POST"},
+    {"/v1/count", NULL, http_post_count, "POST"},
     {"/v1/snapshot", http_get_snapshot, NULL, "GET, HEAD"},
     {"/v1/stream", http_get_stream, NULL, "GET"},
     {"/metrics", http_get_metrics, NULL, "GET, HEAD"},

@@ -92,7 +92,7 @@ static const char *parse_query(struct http_connection *connection, struct reques
 
 // A page is let in when it came from this very host, or when its origin is set. What is no page sends no Origin. The check keeps out pages of
 // others that run in a browser beside us; it is no login.
-static bool origin_allowed(const struct http_connection *connection)
+bool http_origin_allowed(const struct http_connection *connection)
 {
     const struct tally_http_options *options = &connection->thread->http->options;
     const char *origin = header(connection, HTTP_HEADER_ORIGIN), *host = header(connection, HTTP_HEADER_HOST);
@@ -182,7 +182,7 @@ void http_get_stream(struct http_connection *connection)
         refuse(connection, 426, wrong);
     } else if (!accept_key(header(connection, HTTP_HEADER_KEY), accept)) {
         refuse(connection, 400, "Sec-WebSocket-Key: expected 16 bytes in base64");
-    } else if (!origin_allowed(connection)) {
+    } else if (!http_origin_allowed(connection)) {
         refuse(connection, 403, "this Origin is not let in: the setting stream-origin names those that are");
     } else {
         grant(connection, &request, accept);

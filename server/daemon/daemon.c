@@ -35,13 +35,16 @@ static void on_publish(void *ctx, struct tally_bytes message)
     if (daemon->feed) http_published(daemon, message);
 }
 
-// Tokens of the two REP sockets are told apart by this bit.
+// Tokens of the two REP sockets are told apart by this bit; those of inputs.h have another.
 #define TOKEN_CATCHUP ((uint64_t)1 << 32)
 
 static void on_reply(void *ctx, uint64_t token, struct tally_bytes answer)
 {
     struct daemon *daemon = ctx;
-    tally_rep_answer(token & TOKEN_CATCHUP ? daemon->catchup : daemon->ingest, (uint32_t)token, answer);
+    if (token & TOKEN_INPUTS)
+        inputs_reply(&daemon->inputs, token, answer);
+    else
+        tally_rep_answer(token & TOKEN_CATCHUP ? daemon->catchup : daemon->ingest, (uint32_t)token, answer);
 }
 
 static void on_event(void *ctx, const struct tally_server_event *event)
@@ -147,7 +150,7 @@ static void tick(struct daemon *daemon)
     if (status) fail(daemon, status);
 }
 
-static void after_input(struct daemon *daemon)
+void daemon_after_input(struct daemon *daemon)
 {
     if (!daemon->ending && tally_server_hurry(daemon->server)) tick(daemon);
 }
@@ -156,7 +159,7 @@ static void on_ingest(void *ctx, uint32_t token, struct tally_bytes request)
 {
     struct daemon *daemon = ctx;
     tally_server_request(daemon->server, TALLY_ENDPOINT_INGEST, token, request, daemon_now_ms());
-    after_input(daemon);
+    daemon_after_input(daemon);
 }
 
 static void on_catch_up(void *ctx, uint32_t token, struct tally_bytes request)
@@ -169,7 +172,7 @@ static void on_push(void *ctx, struct tally_bytes message)
 {
     struct daemon *daemon = ctx;
     tally_server_push(daemon->server, message, daemon_now_ms());
-    after_input(daemon);
+    daemon_after_input(daemon);
 }
 
 static void on_tick(uv_timer_t *timer) { tick(timer->data); }
@@ -256,6 +259,8 @@ static void go_live(struct daemon *daemon)
 static void serve(struct daemon *daemon)
 {
     bool live = storage_open(daemon, &core_ops) && loop_open(daemon) && endpoints_open(daemon);
+    if (live && inputs_open(&daemon->inputs, daemon))
+        live = daemon_refuse(daemon, EXIT_REFUSED, TALLY_NO_MEMORY, "no memory for inputs");
     if (live) {
         http_figures_update(daemon);
         live = http_open(daemon);

@@ -22,6 +22,7 @@
 #include "../src/state.h"
 #include "../store/data_dir.h"
 #include "../store/snapshot_files.h"
+#include "inputs.h"
 #include "options.h"
 #include "timed_log.h"
 
@@ -49,6 +50,7 @@ struct daemon {
     struct tally_rep *ingest, *catchup;
     struct tally_pull *pull;
     struct tally_pub pub;
+    struct inputs inputs;
     bool ending, loop_open;
     uint64_t grace_end_ms;
     unsigned quiet_rounds;
@@ -80,5 +82,8 @@ void http_published(struct daemon *daemon, struct tally_bytes message);
 bool daemon_refuse(struct daemon *daemon, enum exit_code code, enum tally_status status, const char *reason);
 
 uint64_t daemon_now_ms(void);
+
+// After a batch was taken: ticks before the time when that is worth it.
+void daemon_after_input(struct daemon *daemon);
 
 #endif

@@ -182,6 +182,13 @@ static void metrics(void *ctx, struct tally_writer *out)
     tally_metrics_mirror(out, &mirror_stats, &info);
 }
 
+static bool count(void *ctx, void *reader, struct tally_http_count *count)
+{
+    struct daemon *daemon = tally_reads_native_owner(ctx);
+    (void)reader;
+    return inputs_count(&daemon->inputs, count);
+}
+
 bool http_open(struct daemon *daemon)
 {
     struct tally_http_source source;
@@ -205,6 +212,7 @@ bool http_open(struct daemon *daemon)
     if (status) return daemon_refuse(daemon, EXIT_CANNOT_REACH, status, "--http");
     source.state = state;
     source.ready = ready;
+    source.count = count;
     source.metrics = metrics;
     status = tally_http_start(&options, &source, &daemon->http, &reason);
     return status == TALLY_OK || daemon_refuse(daemon, EXIT_CANNOT_REACH, status, reason.text);

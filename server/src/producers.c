@@ -8,8 +8,8 @@
 void tally_producers_init(struct tally_producers *producers, const struct tally_alloc *alloc, uint32_t count_max,
                           uint64_t salt)
 {
-    *producers =
-        (struct tally_producers){.alloc = alloc, .count_max = count_max, .oldest = NONE, .newest = NONE, .salt = salt};
+    *producers = (struct tally_producers){
+        .alloc = alloc, .count_max = count_max, .pools = {{0, NONE, NONE}, {0, NONE, NONE}}, .salt = salt};
 }
 
 void tally_producers_deinit(struct tally_producers *producers)
@@ -23,6 +23,11 @@ void tally_producers_deinit(struct tally_producers *producers)
 static uint32_t home_of(const struct tally_producers *producers, uint64_t id)
 {
     return (uint32_t)(tally_mix64(id ^ producers->salt) >> (64 - producers->index_bits));
+}
+
+static struct tally_producers_pool *pool_of(struct tally_producers *producers, uint64_t id)
+{
+    return &producers->pools[tally_producer_once(id)];
 }
 
 static uint32_t mask_of(const struct tally_producers *producers) { return (1u << producers->index_bits) - 1; }
@@ -63,7 +68,7 @@ static enum tally_status grow(struct tally_producers *producers)
 {
     if (producers->count < producers->capacity) return TALLY_OK;
     uint32_t capacity = producers->capacity ? producers->capacity * 2 : 32, bits = 6;
-    if (capacity > producers->count_max) capacity = producers->count_max;
+    if (capacity > producers->count_max * 2) capacity = producers->count_max * 2;
     while ((1u << bits) < capacity * 2) bits++;
     uint32_t *index = tally_alloc_resize(producers->alloc, NULL, sizeof *index << bits);
     if (!index) return TALLY_NO_MEMORY;
@@ -85,17 +90,19 @@ static enum tally_status grow(struct tally_producers *producers)
 static void unlink_producer(struct tally_producers *producers, uint32_t number)
 {
     struct tally_producer *p = &producers->list[number];
-    *(p->older == NONE ? &producers->oldest : &producers->list[p->older].newer) = p->newer;
-    *(p->newer == NONE ? &producers->newest : &producers->list[p->newer].older) = p->older;
+    struct tally_producers_pool *pool = pool_of(producers, p->id);
+    *(p->older == NONE ? &pool->oldest : &producers->list[p->older].newer) = p->newer;
+    *(p->newer == NONE ? &pool->newest : &producers->list[p->newer].older) = p->older;
 }
 
 static void link_newest(struct tally_producers *producers, uint32_t number)
 {
     struct tally_producer *p = &producers->list[number];
-    p->older = producers->newest;
+    struct tally_producers_pool *pool = pool_of(producers, p->id);
+    p->older = pool->newest;
     p->newer = NONE;
-    *(p->older == NONE ? &producers->oldest : &producers->list[p->older].newer) = number;
-    producers->newest = number;
+    *(p->older == NONE ? &pool->oldest : &producers->list[p->older].newer) = number;
+    pool->newest = number;
 }
 
 const struct tally_producer *tally_producers_find(const struct tally_producers *producers, uint64_t id)
@@ -108,15 +115,17 @@ enum tally_status tally_producers_note(struct tally_producers *producers, uint64
                                        uint64_t version)
 {
     uint32_t number = find(producers, id);
+    struct tally_producers_pool *pool = pool_of(producers, id);
     if (number != NONE) {
         unlink_producer(producers, number);
     } else {
-        if (producers->count < producers->count_max) {
+        if (pool->count < producers->count_max) {
             enum tally_status status = grow(producers);
             if (status) return status;
             number = producers->count++;
+            pool->count++;
         } else {
-            number = producers->oldest;
+            number = pool->oldest;
             index_remove(producers, number);
             unlink_producer(producers, number);
         }
@@ -129,9 +138,15 @@ enum tally_status tally_producers_note(struct tally_producers *producers, uint64
     return TALLY_OK;
 }
 
+bool tally_producers_full(const struct tally_producers *producers, uint64_t id)
+{
+    return producers->pools[tally_producer_once(id)].count == producers->count_max;
+}
+
 const struct tally_producer *tally_producers_next(const struct tally_producers *producers,
                                                   const struct tally_producer *producer)
 {
-    uint32_t number = producer ? producer->newer : producers->oldest;
+    uint32_t number = producer ? producer->newer : producers->pools[0].oldest;
+    if (number == NONE && (!producer || !tally_producer_once(producer->id))) number = producers->pools[1].oldest;
     return number == NONE ? NULL : &producers->list[number];
 }

@@ -2,11 +2,13 @@
 //
 // The dedupe table: each producer's last counted batch. Bounded: when one more comes, the one that was silent longest is
 // forgotten, silence being counted in batches of the log, so that every server that reads the log forgets the same one.
+// Producers of one batch (tally_producer_once) are bounded apart: however many they are, those that count on and on are not forgotten for them.
 // Threads: belongs to one thread. Cost: O(1).
 #ifndef TALLYCAST_SERVER_PRODUCERS_H
 #define TALLYCAST_SERVER_PRODUCERS_H
 
 #include <tallycast/alloc.h>
+#include <tallycast/batch.h>
 #include <tallycast/status.h>
 #include <tallycast/wire.h>
 
@@ -20,8 +22,11 @@ struct tally_producer {
 struct tally_producers {
     const struct tally_alloc *alloc;
     struct tally_producer *list;
-    uint32_t count, capacity, count_max;
-    uint32_t oldest, newest;
+    uint32_t count, capacity;
+    uint32_t count_max; // of each pool
+    struct tally_producers_pool {
+        uint32_t count, oldest, newest;
+    } pools[2];      // those that go on, and those of one batch
     uint32_t *index; // number + 1; 0: empty
     uint32_t index_bits;
     uint64_t salt;
@@ -38,7 +43,10 @@ const struct tally_producer *tally_producers_find(const struct tally_producers *
 TALLY_CHECKED enum tally_status tally_producers_note(struct tally_producers *producers, uint64_t id, uint64_t sequence,
                                                      uint64_t version);
 
-// From the one longest silent to the newest; start with null; null after the last.
+// Whether one more like this makes another one be forgotten.
+bool tally_producers_full(const struct tally_producers *producers, uint64_t id);
+
+// From the one longest silent to the newest, those of one batch after the others; start with null; null after the last.
 const struct tally_producer *tally_producers_next(const struct tally_producers *producers,
                                                   const struct tally_producer *producer);
 

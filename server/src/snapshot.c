@@ -180,7 +180,7 @@ static enum tally_status producers_load(struct producers_reader *reader, struct 
         if (!tally_wire_varint(&reader->sequences, &sequence) || !tally_wire_varint(&reader->versions, &version))
             return TALLY_MALFORMED;
         if (id == 0 || sequence == 0 || version == 0 || version > reader->header.version) return TALLY_MALFORMED;
-        if (producers->count == producers->count_max) return TALLY_LIMIT;
+        if (tally_producers_full(producers, id)) return TALLY_LIMIT;
         if (tally_producers_find(producers, id)) return TALLY_MALFORMED;
         enum tally_status status = tally_producers_note(producers, id, sequence, version);
         if (status) return status;

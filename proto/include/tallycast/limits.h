@@ -12,7 +12,7 @@
 // State.
 #define TALLY_TABLES_MAX    256u       // tables in a dataset
 #define TALLY_ROWS_MAX      (1u << 28) // live keys in a table
-#define TALLY_PRODUCERS_MAX (1u << 16) // producers remembered for dedupe; the longest silent is forgotten first
+#define TALLY_PRODUCERS_MAX (1u << 16) // producers remembered for dedupe, and as many of one batch; the longest silent goes first
 
 // What a gauge, a min and a max hold: between -TALLY_LEVEL_MAX and this, so that the difference of any two fits into 64 bits.
 #define TALLY_LEVEL_MAX (((int64_t)1 << 62) - 1)
@@ -45,6 +45,13 @@
 #define TALLY_HTTP_URL_BYTES_MAX  4096u      // path and query; a key may be percent-encoded
 
 #define TALLY_GUEST_ANSWER_BYTES_MAX (1u << 20) // body of what a guest of the edge answers
+
+// Counting by HTTP: POST /v1/count.
+#define TALLY_COUNT_BODY_BYTES_MAX      (8u << 20)  // of a body, unpacked
+#define TALLY_COUNT_EVENT_BYTES_MAX     16384u      // one event in JSON
+#define TALLY_COUNT_REFUSALS_MAX        100u        // wrong events that an answer names
+#define TALLY_COUNT_PENDING_BYTES_MAX   (64u << 20) // bodies that wait to be acknowledged, in all; one always may
+#define TALLY_IDEMPOTENCY_KEY_BYTES_MAX 255u
 
 // Readers of one mirror (slots); see mirror.h.
 #define TALLY_READERS_MAX 64u
