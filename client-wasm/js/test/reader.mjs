@@ -4,7 +4,7 @@
 import { parentPort } from 'node:worker_threads'
 import { checkTransfers, tallycast, transferKeys } from './common.mjs'
 
-let counts, words, keys
+let counts, words, keys, newest = 0
 const orders = {
   attach(order) {
     counts = tallycast.attachMirror(order.handle, order.options)
@@ -31,10 +31,10 @@ const orders = {
     }
     return { views, version: last }
   },
-  // `reads` reads, through views of 8 keys each (and a whole check of the sum each 64th), or until words[1] is set; versions in words[3 + number].
+  // `reads` reads, through views of 8 keys each (and a whole check of the sum each 64th), or until words[1] is set; added up in words[3 + number].
   run({ reads, number }) {
     const some = [1, 7, 31, 63, 99, 120, 150, 199].map((i) => keys[i % keys.length])
-    let done = 0, last = 0, changes = 0, views = 0
+    let done = 0, told = 0, changes = 0, views = 0
     Atomics.add(words, 0, 1)
     while (done < reads && !Atomics.load(words, 1)) {
       const version = views % 64 ? counts.view((view) => {
@@ -47,12 +47,14 @@ const orders = {
         return held
       }) : counts.view((view) => checkTransfers(view, keys))
       if (views % 64 === 0) done += keys.length
-      if (version < last) throw new Error(`back from ${last} to ${version}`)
-      changes += version !== last
-      last = version
-      if (++views % 16 === 0) Atomics.store(words, 3 + number, done / 1000)
+      if (version < newest) throw new Error(`back from ${newest} to ${version}`)
+      changes += version !== newest
+      newest = version
+      if (++views % 16) continue
+      Atomics.add(words, 3 + number, done - told)
+      told = done
     }
-    return { reads: done, views, changes, version: last }
+    return { reads: done, views, changes, version: newest }
   },
   move({ handle }) {
     counts.move(handle)
