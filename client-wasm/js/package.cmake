@@ -32,7 +32,7 @@ add_custom_command(OUTPUT ${made}
   COMMAND ${CMAKE_COMMAND} -E copy ${PROJECT_BINARY_DIR}/npm/package.json ${out}/package.json
   COMMAND ${CMAKE_COMMAND} -E copy ${PROJECT_SOURCE_DIR}/LICENSE ${out}/LICENSE
   COMMAND ${CMAKE_COMMAND} -E copy ${TALLYCAST_WASM} ${TALLYCAST_WASM_SHARED} ${out}/wasm
-  COMMAND chmod 644 ${out}/wasm/tallycast.wasm ${out}/wasm/tallycast-shared.wasm
+  COMMAND chmod 644 ${made} # npm packs modes as they are: the linker's, and those of whose umask it is
   DEPENDS ${inputs} ${PROJECT_BINARY_DIR}/npm/package.json ${PROJECT_SOURCE_DIR}/LICENSE ${TALLYCAST_WASM} ${TALLYCAST_WASM_SHARED}
   COMMENT "Assembling the npm package" VERBATIM)
 set(outputs ${made})
