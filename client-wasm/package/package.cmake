@@ -6,7 +6,7 @@ include(CMakePackageConfigHelpers)
 install(TARGETS tallycast_proto tallycast_client tallycast_client_shared EXPORT tallycast COMPONENT client
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-set(tally_proto_headers alloc batch block bytes digest fingerprint frame framefile limits siphash status wire)
+set(tally_proto_headers alloc batch block bytes digest fingerprint frame framefile kind limits siphash status wire)
 list(TRANSFORM tally_proto_headers PREPEND ${PROJECT_SOURCE_DIR}/proto/include/tallycast/)
 list(TRANSFORM tally_proto_headers APPEND .h)
 install(FILES ${tally_proto_headers} include/tallycast/mirror.h include/tallycast/memory.h include/tallycast/tally.h

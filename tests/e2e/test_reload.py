@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Another build of the client's module, and of a guest, takes over in a running edge: under load every answer is held against the version that it
 names, no version is missed, none goes back, and the memory of the build before is given back. What is no such module is refused."""
-import http.client
-import json
 import os
 import shutil
 import signal
-import threading
 import unittest
-import urllib.parse
 
 import harness
-from guests import WHOLE, Truth
+from guests import WHOLE, Reader, Truth
 from harness import BIN, Feeder, get, metric, stream, wait_until
 
 MODULE = BIN.parent / "wasm" / "tallycast-shared.wasm"
@@ -71,61 +67,6 @@ def another_abi(data):
             return data[:at + 2] + bytes([body[2] + 1]) + data[at + 3:]
         at += size
     raise AssertionError("no tallycast_abi")
-
-
-class Reader(threading.Thread):
-    """One connection that reads keys again and again, one by one, several at once and by a guest, and keeps every answer."""
-
-    def __init__(self, case, edge, files, guest):
-        super().__init__(daemon=True)
-        self.edge, self.files, self.guest = edge, files, guest
-        self.answers, self.failed, self.ending = [], None, threading.Event()
-        case.addCleanup(self.end)
-        self.start()
-
-    def ask(self, connection, method, path, body=None):
-        connection.request(method, path, body=body)
-        answer = connection.getresponse()
-        text = answer.read()
-        assert answer.status in (200, 404), (answer.status, text)
-        return json.loads(text)
-
-    def run(self):
-        parts = urllib.parse.urlsplit(self.edge.at)
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
-        last = 0
-        try:
-            while not self.ending.is_set():
-                file = self.files[len(self.answers) % len(self.files)]
-                one = self.ask(connection, "GET", f"/v1/get/files/{file}")
-                many = self.ask(connection, "POST", "/v1/get", json.dumps({"table": "files", "keys": self.files}))
-                found = [(one["version"], [file], [one.get("value")]), (many["version"], self.files, many["values"])]
-                if self.guest:
-                    said = self.ask(connection, "GET", f"/v1/guest/{self.guest}/{file}")
-                    found.append((said["version"], [file], [said["file"]]))
-                for answer in found:
-                    assert answer[0] >= last, f"from version {last} back to {answer[0]}"
-                    last = answer[0]
-                    self.answers.append(answer)
-                self.ending.wait(0.001)
-        except Exception as error:
-            self.failed = error
-        connection.close()
-
-    def end(self):
-        self.ending.set()
-        self.join(30)
-
-    def check(self, case, truth):
-        case.assertIsNone(self.failed)
-        known = {version: values for (_, version), values in truth.found.items()}
-        checked = 0
-        for version, files, values in self.answers:
-            if version in known:
-                case.assertEqual(values, [known[version][b"files", file] for file in files], f"version {version}")
-                checked += 1
-        case.assertGreater(checked, 0.9 * len(self.answers))
-        return checked
 
 
 def resident(daemon):

@@ -39,6 +39,19 @@ export PKG_CONFIG_PATH
 # Words are meant to be split.
 # shellcheck disable=SC2046
 "$compiler" "$here/consumer/main.c" -o "$work/with_pkg_config" $(pkg-config --cflags --libs tallycast)
+# The examples are built from what is installed, too. One reads a frame file that a pipe brings; the other follows a server (tests/e2e has one).
+# shellcheck disable=SC2046
+"$compiler" "$here/../../client-wasm/examples/read.c" -o "$work/read" $(pkg-config --cflags --libs tallycast)
+# shellcheck disable=SC2046
+"$compiler" "$here/../../client-wasm/examples/follow.c" -o "$work/follow" $(pkg-config --cflags --libs tallycast) -lnng
 LD_LIBRARY_PATH=$(pkg-config --variable=libdir tallycast)
 export LD_LIBRARY_PATH
 expect "$work/with_pkg_config"
+
+# A frame file of this frame, which is shorter than 256 bytes.
+size=$(wc -c < "$frame")
+{ printf 'TALLYF1\n'; printf "\\$(printf '%03o' "$size")\\000\\000\\000"; cat "$frame"; } > "$work/state.tallyf"
+got=$("$work/read" main repos nng < "$work/state.tallyf")
+[ "$got" = 3 ] || { echo "read: got '$got'" >&2; exit 1; }
+got=$("$work/follow" 2>&1 || true)
+[ "$got" = "usage: follow PUBLISH-URL CATCHUP-URL DATASET TABLE KEY..." ] || { echo "follow: got '$got'" >&2; exit 1; }
