@@ -69,7 +69,6 @@ enum tally_status tally_definition_complete(struct tally_definition *d, struct t
     if (d->kind == TALLY_KIND_UNSPECIFIED) d->kind = TALLY_KIND_COUNTER;
     if (d->kind >= TALLY_KINDS || d->window > TALLY_WINDOW_SLIDING)
         return refuse(TALLY_INVALID, "unknown kind or window", out_why);
-    if (d->kind == TALLY_KIND_TOPK) return refuse(TALLY_INVALID, "this kind is not built yet", out_why);
     if (d->ttl_ms > TALLY_SPAN_MS_MAX) return refuse(TALLY_LIMIT, "a ttl of more than 366 days", out_why);
     if (d->max_keys > TALLY_ROWS_MAX) return refuse(TALLY_LIMIT, "max-keys over 268435456", out_why);
     enum tally_status status = complete_window(d, out_why);

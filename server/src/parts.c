@@ -8,6 +8,7 @@
 
 enum { PART_TABLE = 1, PART_SKETCHES, PART_MONITORED, PART_TOUCHES, PART_PANE };
 enum { SKETCHES_IDS = 1, SKETCHES_SKETCHES };
+enum { MONITORED_KEYS = 1, MONITORED_COUNTS, MONITORED_ERRORS, MONITORED_FLOOR };
 enum { TOUCHES_IDS = 1, TOUCHES_TIMES };
 enum { PANE_NUMBER = 1, PANE_IDS, PANE_AMOUNTS };
 
@@ -20,12 +21,18 @@ static uint64_t parts_of_sketches(const struct tally_state_table *table)
     return table->definition.kind == TALLY_KIND_DISTINCT ? parts_of(table->rows.live, TALLY_PART_SKETCHES_MAX) : 0;
 }
 
+// One at least, which has the floor.
+static uint64_t parts_of_topk(const struct tally_topk *topk)
+{
+    return topk->alloc ? 1 + topk->count / TALLY_PART_KEYS_MAX : 0;
+}
+
 uint64_t tally_parts_count(const struct tally_state *state)
 {
     uint64_t parts = 0;
     for (uint32_t i = 0; i < state->tables_count; i++) {
         const struct tally_aging *aging = &state->tables[i].aging;
-        parts += parts_of_sketches(&state->tables[i]);
+        parts += parts_of_sketches(&state->tables[i]) + parts_of_topk(&state->tables[i].topk);
         parts += parts_of(aging->expiry.count, TALLY_PART_ENTRIES_MAX);
         for (uint32_t pane = 0; pane < aging->panes.count; pane++)
             parts += parts_of(aging->panes.ring[pane].entries, TALLY_PART_ENTRIES_MAX);
@@ -89,6 +96,27 @@ static enum tally_status write_sketches(const struct tally_state_table *table, u
     return status;
 }
 
+static enum tally_status write_monitored(const struct tally_topk *topk, uint32_t number, struct columns *columns,
+                                         struct tally_writer *out)
+{
+    enum tally_status status = TALLY_OK;
+    uint32_t at = 0;
+    for (uint64_t part = 0; part < parts_of_topk(topk) && !status; part++) {
+        columns_begin(columns);
+        for (uint32_t n = 0; n < TALLY_PART_KEYS_MAX && at < topk->count; n++) {
+            const struct tally_state_row *row = &topk->rows.rows[topk->heap[at++]];
+            tally_write_bytes(&columns->body, MONITORED_KEYS, tally_row_key(row));
+            tally_write_varint(&columns->first, tally_zigzag(row->value));
+            tally_write_varint(&columns->second, tally_zigzag(row->old_value));
+        }
+        tally_write_bytes(&columns->body, MONITORED_COUNTS, tally_writer_bytes(&columns->first));
+        tally_write_bytes(&columns->body, MONITORED_ERRORS, tally_writer_bytes(&columns->second));
+        tally_write_uint(&columns->body, MONITORED_FLOOR, tally_zigzag(topk->floor));
+        status = part_end(columns, number, PART_MONITORED, out);
+    }
+    return status;
+}
+
 static enum tally_status write_touches(const struct tally_expiry *expiry, uint32_t table, struct columns *columns,
                                        struct tally_writer *out)
 {
@@ -144,6 +172,7 @@ enum tally_status tally_parts_write(const struct tally_state *state, struct tall
     for (uint32_t i = 0; !status && i < state->tables_count; i++) {
         const struct tally_aging *aging = &state->tables[i].aging;
         if (parts_of_sketches(&state->tables[i])) status = write_sketches(&state->tables[i], i, &columns, out);
+        if (!status && state->tables[i].topk.alloc) status = write_monitored(&state->tables[i].topk, i, &columns, out);
         if (!status && aging->expiry.count) status = write_touches(&aging->expiry, i, &columns, out);
         if (!status && aging->panes.entries) status = write_panes(&aging->panes, i, &columns, out);
     }
@@ -222,6 +251,43 @@ static enum tally_status load_sketches(struct tally_state *state, struct tally_s
     return tally_wire_done(&ids) ? TALLY_OK : TALLY_MALFORMED;
 }
 
+// What belongs to the keys stands behind them.
+static enum tally_status monitored_columns(struct tally_bytes bytes, struct tally_wire *counts,
+                                           struct tally_wire *errors, int64_t *floor)
+{
+    struct tally_wire wire = tally_wire(bytes);
+    struct tally_wire_field field;
+    enum tally_status status;
+    *counts = *errors = (struct tally_wire){bytes.data, bytes.data};
+    while (!(status = tally_wire_next(&wire, &field))) {
+        if (field.number == MONITORED_COUNTS && field.type == TALLY_WIRE_BYTES) *counts = tally_wire(field.bytes);
+        if (field.number == MONITORED_ERRORS && field.type == TALLY_WIRE_BYTES) *errors = tally_wire(field.bytes);
+        if (field.number == MONITORED_FLOOR && field.type == TALLY_WIRE_VARINT) *floor = tally_unzigzag(field.value);
+    }
+    return status == TALLY_NOT_FOUND ? TALLY_OK : status;
+}
+
+static enum tally_status load_monitored(struct tally_state *state, struct tally_state_table *table,
+                                        struct tally_bytes bytes)
+{
+    struct tally_wire wire = tally_wire(bytes), counts = {0}, errors = {0};
+    struct tally_wire_field field;
+    uint64_t count, error;
+    if (!tally_definition_has_errors(&table->definition)) return TALLY_MALFORMED;
+    enum tally_status status = tally_state_topk_begin(state, table);
+    if (!status) status = monitored_columns(bytes, &counts, &errors, &table->topk.floor);
+    while (!status && !tally_wire_next(&wire, &field)) {
+        if (field.number != MONITORED_KEYS) continue;
+        struct tally_bytes key = field.bytes;
+        if (field.type != TALLY_WIRE_BYTES || key.size == 0 || key.size > TALLY_KEY_BYTES_MAX) return TALLY_MALFORMED;
+        if (!tally_wire_varint(&counts, &count) || !tally_wire_varint(&errors, &error)) return TALLY_MALFORMED;
+        status = tally_topk_put(&table->topk, tally_fingerprint(state->seed, key.data, key.size), key,
+                                tally_unzigzag(count), tally_unzigzag(error));
+    }
+    if (status) return status;
+    return tally_wire_done(&counts) && tally_wire_done(&errors) ? TALLY_OK : TALLY_MALFORMED;
+}
+
 static enum tally_status load_touches(struct tally_state *state, struct tally_state_table *table,
                                       struct tally_bytes bytes)
 {
@@ -278,6 +344,7 @@ enum tally_status tally_part_load(struct tally_state *state, struct tally_bytes 
     struct tally_state_table *table = &state->tables[number];
     switch (part.number) {
     case PART_SKETCHES: return load_sketches(state, table, part.bytes);
+    case PART_MONITORED: return load_monitored(state, table, part.bytes);
     case PART_TOUCHES: return load_touches(state, table, part.bytes);
     case PART_PANE: return load_pane(state, table, part.bytes);
     default: return TALLY_UNSUPPORTED;
@@ -294,10 +361,21 @@ static bool sketches_complete(const struct tally_state_table *table)
     return true;
 }
 
+// The rows of a topk table are some of the keys that it counts.
+static bool topk_complete(const struct tally_state_table *table)
+{
+    if (table->definition.kind != TALLY_KIND_TOPK) return true;
+    uint32_t k = table->definition.k, counted = table->topk.count;
+    if (table->rows.live > k) return false;
+    return !tally_definition_has_errors(&table->definition) || table->rows.live == (counted < k ? counted : k);
+}
+
 enum tally_status tally_parts_verify(const struct tally_state *state)
 {
     for (uint32_t i = 0; i < state->tables_count; i++) {
-        if (!tally_aging_complete(&state->tables[i]) || !sketches_complete(&state->tables[i])) return TALLY_MALFORMED;
+        if (!tally_aging_complete(&state->tables[i]) || !sketches_complete(&state->tables[i]) ||
+            !topk_complete(&state->tables[i]))
+            return TALLY_MALFORMED;
     }
     return TALLY_OK;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a state holds beside its rows, as messages (StatePart) of a snapshot file: sketches, when rows were touched, what is in the panes of windows. A table's
+// What a state holds beside its rows, as messages (StatePart) of a snapshot file: sketches, what topk tables count, when rows were touched, what is in the panes of windows. A table's
 // parts come in order and are small, so that reading and writing one takes a bounded moment.
 // Threads: belongs to the state's thread.
 #ifndef TALLYCAST_SERVER_PARTS_H
@@ -11,6 +11,7 @@
 // Entries of one part at most; sketches of one.
 #define TALLY_PART_ENTRIES_MAX  (1u << 15)
 #define TALLY_PART_SKETCHES_MAX 64u
+#define TALLY_PART_KEYS_MAX     512u // of a topk table
 
 // How many there are. Cost: the tables and their panes.
 uint64_t tally_parts_count(const struct tally_state *state);

@@ -23,10 +23,11 @@
 #define TALLY_ROW_KEY_BYTES 36u // of a key that lies within its row
 
 enum {
-    TALLY_ROW_TOUCHED = 1,   // by the record that is being applied; the others mean something only beside it
-    TALLY_ROW_WAS_LIVE = 2,  // when the record began, with old_value
-    TALLY_ROW_REPLACED = 4,  // it was live, and another row came to its id
-    TALLY_ROW_SUBTRACTED = 8 // what it was is out of the digest
+    TALLY_ROW_TOUCHED = 1,    // by the record that is being applied; the others mean something only beside it
+    TALLY_ROW_WAS_LIVE = 2,   // when the record began, with old_value
+    TALLY_ROW_REPLACED = 4,   // it was live, and another row came to its id
+    TALLY_ROW_SUBTRACTED = 8, // what it was is out of the digest
+    TALLY_ROW_KEPT = 16       // for a moment, while rows follow others (state_conclude.c)
 };
 
 struct tally_state_row {

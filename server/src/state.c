@@ -38,6 +38,8 @@ static void table_deinit(struct tally_state *state, struct tally_state_table *ta
 {
     for (uint32_t id = 0; id < table->sketches_capacity; id++) tally_alloc_free(state->alloc, table->sketches[id]);
     tally_alloc_free(state->alloc, table->sketches);
+    tally_topk_deinit(&table->topk);
+    tally_top_deinit(&table->top);
     tally_rows_deinit(&table->rows);
     tally_aging_deinit(&table->aging);
 }

@@ -13,6 +13,9 @@
 //   - a table begins with its definition or with the first batch that counts and names it with an amount or a member, as what that batch takes it
 //     for, a counter if it does not say; a key begins with its first amount, even 0;
 //   - a batch that takes a table for another kind than it has is refused as a whole;
+//   - the rows of a topk table are the k greatest of the keys that it counts (topk.h), with their counts, and NAME.error has the same keys with
+//     what may be too much; those of the top of another table are that table's k greatest rows at the end of the record, by value and then by
+//     key. Rows that leave the k go, by id; then those that come to them come, the greatest first;
 //   - a row of a distinct table is the estimate of its sketch (sketch.h), or what it was if that was more: it never falls;
 //   - a sum stops at INT64_MAX; a gauge that is adjusted, at TALLY_LEVEL_MAX and its negative; a removal of what is not there is nothing;
 //   - the frame tells the net effect: a row that came and went leaves no trace; one that went and came back is removed and
@@ -37,6 +40,8 @@
 #include "record.h"
 #include "rows.h"
 #include "sketch.h"
+#include "top.h"
+#include "topk.h"
 
 struct tally_state_options {
     struct tally_bytes dataset; // copied
@@ -63,6 +68,8 @@ struct tally_state_table {
     struct tally_rows rows;
     struct tally_sketch **sketches; // distinct: of the rows, by id; null for a free one
     uint32_t sketches_capacity;
+    struct tally_topk topk; // topk without source: what is counted; begun when it has an allocator
+    struct tally_top top;   // topk: which of that, or of the source's rows, come first
     struct tally_aging aging;
     size_t changes_at, changes_count; // of this record, in the state's list
 };

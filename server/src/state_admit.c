@@ -200,6 +200,13 @@ struct tally_state_table *tally_state_table_create(struct tally_state *state, st
     return table;
 }
 
+static void redefine(struct tally_state_table *table, const struct tally_definition *definition)
+{
+    // Of another k other rows are the first ones.
+    if (table->definition.k != definition->k) tally_top_forget(&table->top);
+    table->definition = *definition;
+}
+
 enum tally_status tally_state_define(struct tally_state *state, struct tally_record_reader *reader)
 {
     struct tally_bytes message, name;
@@ -219,7 +226,7 @@ enum tally_status tally_state_define(struct tally_state *state, struct tally_rec
         if (number == TALLY_TABLES_MAX)
             (void)tally_state_table_create(state, name, &definition);
         else
-            state->tables[number].definition = definition;
+            redefine(&state->tables[number], &definition);
     }
     return TALLY_OK;
 }

@@ -171,17 +171,23 @@ static enum tally_status row_remove(struct tally_state *state, struct tally_stat
 
 // ---------------------------------------------------------------------------------------------------- a new seed
 
+static enum tally_status rehash_rows(const struct tally_state *state, struct tally_rows *rows)
+{
+    for (uint32_t id = 0; id < rows->ids; id++) {
+        struct tally_state_row *row = &rows->rows[id];
+        struct tally_bytes key = tally_row_key(row);
+        if (key.size) row->fingerprint = tally_fingerprint(state->seed, key.data, key.size);
+    }
+    return tally_rows_rebuild(rows);
+}
+
 static enum tally_status rehash(struct tally_state *state)
 {
     for (uint32_t i = 0; i < state->tables_count; i++) {
         struct tally_state_table *table = &state->tables[i];
         table->digest_key = tally_digest_table(state->seed, tally_bytes(table->name, table->name_bytes));
-        for (uint32_t id = 0; id < table->rows.ids; id++) {
-            struct tally_state_row *row = &table->rows.rows[id];
-            struct tally_bytes key = tally_row_key(row);
-            if (key.size) row->fingerprint = tally_fingerprint(state->seed, key.data, key.size);
-        }
-        enum tally_status status = tally_rows_rebuild(&table->rows);
+        enum tally_status status = rehash_rows(state, &table->rows);
+        if (!status && table->topk.alloc) status = rehash_rows(state, &table->topk.rows);
         if (status) return status;
     }
     return TALLY_OK;
@@ -274,6 +280,26 @@ static enum tally_status add_entries(struct tally_state *state, struct tally_sta
     return TALLY_OK;
 }
 
+// The entries of a topk table: nothing but what is counted moves; its rows follow at the end of the record.
+static enum tally_status add_to_topk(struct tally_state *state, struct tally_state_table *table,
+                                     struct tally_entries_reader *entries, uint64_t version)
+{
+    struct tally_bytes key;
+    int64_t amount;
+    enum tally_status status = tally_state_topk_begin(state, table);
+    while (!status && tally_entries_next(entries, &key, &amount)) {
+        status = TALLY_CLASH;
+        for (unsigned tries = 0; status == TALLY_CLASH && tries < RESEEDS_MAX; tries++) {
+            if (tries && (status = reseed(state, version))) break;
+            uint64_t fingerprint = tally_fingerprint(state->seed, key.data, key.size);
+            status = tally_topk_add(&table->topk, fingerprint, key, amount, &state->stats.saturated);
+        }
+        state->stats.events++;
+        state->stats.amounts += (uint64_t)amount;
+    }
+    return status;
+}
+
 static enum tally_status apply_table(struct tally_state *state, struct tally_entries_reader *entries, uint64_t version)
 {
     uint32_t number = tally_state_table(state, entries->table);
@@ -290,14 +316,16 @@ static enum tally_status apply_table(struct tally_state *state, struct tally_ent
     }
     if (!table) return TALLY_OK; // removals from a table that is not there
 
-    enum tally_status status = add_entries(state, table, entries, version);
-    if (status) return status;
+    bool topk = table->definition.kind == TALLY_KIND_TOPK;
+    enum tally_status status =
+        topk ? add_to_topk(state, table, entries, version) : add_entries(state, table, entries, version);
     struct tally_bytes key;
-    while (tally_entries_next_removed(entries, &key)) {
-        if ((status = row_remove(state, table, key))) return status;
+    while (!status && tally_entries_next_removed(entries, &key)) {
+        uint64_t fingerprint = tally_fingerprint(state->seed, key.data, key.size);
+        status = topk ? tally_topk_remove(&table->topk, fingerprint, key) : row_remove(state, table, key);
         state->stats.events++;
     }
-    return TALLY_OK;
+    return status;
 }
 
 // Decides about a batch and, when it counts, applies it. Any status but TALLY_OK breaks the state.

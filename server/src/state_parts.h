@@ -23,6 +23,9 @@ TALLY_CHECKED enum tally_status tally_state_define(struct tally_state *state, st
 TALLY_CHECKED enum tally_status tally_state_sketches_reserve(struct tally_state *state,
                                                              struct tally_state_table *table);
 
+// What a topk table counts, begun when it is not. TALLY_NO_MEMORY.
+TALLY_CHECKED enum tally_status tally_state_topk_begin(struct tally_state *state, struct tally_state_table *table);
+
 // After all batches, before anything is told: the values of rows that follow from what lies beside them, or from other tables.
 TALLY_CHECKED enum tally_status tally_state_conclude(struct tally_state *state);
 
