@@ -106,6 +106,8 @@ static inline struct world *world_open(struct test_random *random, const struct 
                                       .keys = 4 + test_random_below(random, 100),
                                       .remove_percent = (unsigned)test_random_below(random, 100),
                                       .strange_percent = (unsigned)test_random_below(random, 25)};
+    world->feed.kinds = test_random_percent(random, 60);
+    if (world->feed.kinds) world->model.tables_max = 1 + test_random_below(random, 14);
     world->seed = (struct tally_seed){test_random_next(random), test_random_next(random)};
     const struct tally_state_options options = world_options(&world->model, world->seed, clash_mask);
     assert_int_equal(tally_state_init(&world->state, &options, alloc), TALLY_OK);
@@ -120,6 +122,7 @@ static inline void world_close(struct world *world)
 {
     tally_state_deinit(&world->state);
     world_mirror_close(&world->mirror);
+    model_free(&world->model);
     test_writer_free(&world->out);
     test_writer_free(&world->record);
     free(world);
@@ -133,6 +136,12 @@ static inline struct tally_bytes world_record(struct world *world, enum tally_st
     world->model.version++;
     world->time_ms += test_random_below(world->feed.random, 30);
     tally_record_begin(&world->record);
+    while (world->feed.kinds && test_random_percent(world->feed.random, world->model.version == 1 ? 60 : 5)) {
+        struct tally_bytes table;
+        struct tally_definition definition = model_feed_definition(&world->feed, &table);
+        tally_record_definition(&world->record, table, &definition);
+        model_define(&world->model, table, definition);
+    }
     for (size_t i = 0; i < count; i++) {
         struct test_batch batch;
         model_feed_batch(&world->feed, &batch, &message);
@@ -140,6 +149,7 @@ static inline struct tally_bytes world_record(struct world *world, enum tally_st
         verdicts[i] = model_batch(&world->model, message);
         test_batch_free(&batch);
     }
+    model_conclude(&world->model);
     const struct tally_record_header header = {.version = world->model.version, .time_ms = world->time_ms};
     assert_int_equal(tally_record_finish(&world->record, &header, &record), TALLY_OK);
     *out_count = count;

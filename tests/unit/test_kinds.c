@@ -145,7 +145,8 @@ static void test_distinct(void **state)
     send_members(world, sequence++, "a", 1, 3);
     assert_int_equal(server_world_stats(world).rows_changed, changed);
     int64_t before = 2;
-    for (uint64_t from = 0; from < 20000; from += 500) {
+    // Where the list becomes registers the estimate would fall: the row does not.
+    for (uint64_t from = 0; from < 20000; from += from >= 1000 && from < 1500 ? 20 : 500) {
         send_members(world, sequence++, "a", from, from + 500);
         int64_t value = get(world, "users", "a"), exact = (int64_t)from + 500;
         assert_true(value >= before);

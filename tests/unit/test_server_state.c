@@ -475,14 +475,14 @@ static void test_whole_states_in_chunks(void **unused)
 
 // ---------------------------------------------------------------------------------------------------- out of memory
 
-static void test_the_nth_allocation_fails(void **unused)
+static void nth_allocation_fails(bool kinds)
 {
-    (void)unused;
     for (size_t nth = 1;; nth++) {
         struct test_random random = {4711};
         struct test_alloc alloc;
-        struct model model = {.tables_max = 4, .producers_max = 8};
+        struct model model = {.tables_max = kinds ? 12 : 4, .producers_max = 8};
         struct model_feed feed = {.random = &random, .producers = 6, .tables = 4, .keys = 300, .remove_percent = 60};
+        feed.kinds = kinds;
         struct tally_state state = {0};
         struct tally_writer record_out = test_writer(), out = test_writer();
         test_alloc_init(&alloc);
@@ -522,6 +522,13 @@ static void test_the_nth_allocation_fails(void **unused)
             return;
         }
     }
+}
+
+static void test_the_nth_allocation_fails(void **unused)
+{
+    (void)unused;
+    nth_allocation_fails(false);
+    nth_allocation_fails(true);
 }
 
 int main(void)
