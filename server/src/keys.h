@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where the bytes of live keys are kept: blocks of memory cut into pieces of 8, 16, 24 ... 1024 bytes, with a list of
-// free pieces of each size. Memory given back is used again for keys of that size; blocks go back to the
-// allocator only all together. Threads: belongs to one thread. Cost: O(1) and a copy of the key.
+// Where the bytes of live keys are kept. Pieces of 8, 16, 24 ... 1024 bytes, those of one size in slabs of 16 KiB; a slab in which no piece is left is
+// used again for any size, so keys that come and go take no more than the most there was at once, whatever their sizes become.
+//
+//   region (256 KiB of the allocator's) ─► slabs, each at a multiple of its size ─► header, pieces
+//   slabs[class] ─► slabs of that size of piece which have a free one; free ─► slabs that have no piece
+//
+// Regions go back to the allocator only all together. Threads: belongs to one thread. Cost: O(1) and a copy of the key.
 #ifndef TALLYCAST_SERVER_KEYS_H
 #define TALLYCAST_SERVER_KEYS_H
 
@@ -12,13 +16,15 @@
 
 #define TALLY_KEY_CLASSES (TALLY_KEY_BYTES_MAX / 8u)
 
-struct tally_key_block;
+struct tally_key_region;
+struct tally_key_slab;
 
 struct tally_keys {
     const struct tally_alloc *alloc;
-    struct tally_key_block *blocks;
-    uint8_t *at, *end; // what is left of the newest block
-    void *free[TALLY_KEY_CLASSES];
+    struct tally_key_region *regions;
+    uint8_t *at, *end; // what is left of the newest region: whole slabs
+    struct tally_key_slab *free;
+    struct tally_key_slab *slabs[TALLY_KEY_CLASSES];
 };
 
 void tally_keys_init(struct tally_keys *keys, const struct tally_alloc *alloc);
