@@ -6,6 +6,8 @@
 #define ALIGN_LINES_MAX 64u               // 4 KiB
 #define FETCH_AHEAD     4u                // blocks taken between the fetch of one and its own turn, plus 1
 #define FETCH_LINES_MAX 16u               // of a block
+#define FREE_PART       2u                // see arena.h
+#define FREE_LINES_MIN  (((size_t)1 << 20) / LINE_BYTES)
 
 static uint32_t class_of(uint32_t lines)
 {
@@ -112,16 +114,89 @@ static uint32_t bump(struct tally_mirror *mirror, struct tally_memory *memory, u
     return (uint32_t)start;
 }
 
-// The last resort: a larger free block, the rest of which goes back.
+// A larger free block, the rest of which goes back.
 static uint32_t cut_up(struct tally_mirror *mirror, uint32_t class)
 {
+    uint32_t lines = class_lines(class);
+    bool align = (lines & (lines - 1)) == 0 && lines <= ALIGN_LINES_MAX;
     for (uint32_t larger = class + 1; larger < ARENA_CLASSES; larger++) {
-        uint32_t block = pop(mirror, larger);
+        uint32_t block = pop(mirror, larger), end = block + class_lines(larger), start = block;
         if (!block) continue;
-        carve(mirror, block + class_lines(class), class_lines(larger) - class_lines(class));
-        return block;
+        if (align && end - ((block + lines - 1) & ~(lines - 1)) >= lines) start = (block + lines - 1) & ~(lines - 1);
+        carve(mirror, block, start - block);
+        carve(mirror, start + lines, end - start - lines);
+        return start;
     }
     return 0;
+}
+
+// ---------------------------------------------------------------------------------------------------- joining
+
+// Sets the bits of a free block's lines.
+static void mark(uint64_t *bits, uint32_t block, uint32_t lines)
+{
+    for (uint32_t at = block, end = block + lines; at < end;) {
+        uint32_t first = at % 64, count = 64 - first < end - at ? 64 - first : end - at;
+        bits[at / 64] |= (count == 64 ? UINT64_MAX : ((uint64_t)1 << count) - 1) << first;
+        at += count;
+    }
+}
+
+// The first line from `line` on whose bit is as wanted, or `end`.
+static uint32_t next_line(const uint64_t *bits, uint32_t line, uint32_t end, bool wanted)
+{
+    while (line < end) {
+        uint64_t word = (wanted ? bits[line / 64] : ~bits[line / 64]) >> line % 64;
+        if (word) {
+            line += (uint32_t)__builtin_ctzll(word);
+            return line < end ? line : end;
+        }
+        line = (line / 64 + 1) * 64;
+    }
+    return end;
+}
+
+// Takes all free lists apart into a bit a line.
+static void lists_to_bits(struct tally_mirror *mirror, uint64_t *bits)
+{
+    for (uint32_t i = 0; i < ARENA_CLASSES; i++) {
+        for (uint32_t first = mirror->arena.free[i], next; first; first = next) {
+            const struct trunk *trunk = at(mirror, first);
+            next = trunk->next;
+            for (uint32_t leaf = 0; leaf < trunk->count; leaf++) mark(bits, trunk->leaf[leaf], class_lines(i));
+            mark(bits, first, class_lines(i));
+        }
+        mirror->arena.free[i] = 0;
+    }
+}
+
+// Makes one free block of those that lie together. The bits lie in a block of the arena; without one, nothing is done. Cost: the free blocks, and
+// the memory's lines / 64.
+static void join(struct tally_mirror *mirror, struct tally_memory *memory)
+{
+    uint32_t end = mirror->arena.bump, block = 0;
+    size_t bytes = ((size_t)end / 64 + 1) * sizeof(uint64_t);
+    uint32_t smallest = class_of(lines_of(bytes)), class = smallest;
+    for (; !block && class < ARENA_CLASSES; class ++) block = pop(mirror, class);
+    class = block ? class - 1 : smallest;
+    if (!block) block = bump(mirror, memory, class_lines(class));
+    mirror->arena.taken_lines = 0;
+    if (!block) return;
+    uint64_t *bits = at(mirror, block);
+    memset(bits, 0, bytes);
+    lists_to_bits(mirror, bits);
+    for (uint32_t start = next_line(bits, 0, end, true), stop; start < end; start = next_line(bits, stop, end, true)) {
+        stop = next_line(bits, start, end, false);
+        carve(mirror, start, stop - start);
+    }
+    push(mirror, block, class);
+}
+
+// Whether so much is free that the memory should not grow.
+static bool much_free(const struct arena *arena)
+{
+    uint64_t free = arena->bump - arena->used_lines;
+    return free > FREE_LINES_MIN + arena->used_lines / FREE_PART;
 }
 
 void mirror_arena_init(struct tally_mirror *mirror, const struct tally_memory *memory, uint32_t first_line)
@@ -136,11 +211,16 @@ uint32_t mirror_arena_alloc(struct tally_mirror *mirror, struct tally_memory *me
     if (bytes == 0 || bytes > memory->size_max) return 0;
     uint32_t class = class_of(lines_of(bytes));
     uint32_t block = pop(mirror, class);
+    if (!block && much_free(&mirror->arena)) {
+        if (mirror->arena.taken_lines > mirror->arena.bump) join(mirror, memory);
+        block = cut_up(mirror, class);
+    }
     if (!block) block = bump(mirror, memory, class_lines(class));
     if (!block) block = cut_up(mirror, class);
     if (!block) return 0;
     struct arena *arena = &mirror->arena;
     arena->used_lines += class_lines(class);
+    arena->taken_lines += class_lines(class);
     if (arena->used_lines > arena->used_lines_max) arena->used_lines_max = arena->used_lines;
     return block;
 }

@@ -4,9 +4,11 @@
 //
 // Sizes are rounded up to classes, four to a doubling (1 2 3 4 5 6 7 8 10 12 14 16 20 ... lines), so a block is at most a fifth
 // larger than asked for (plus one line). Each class has a list of free blocks (struct trunk); new ones are cut from the end of what is used;
-// when that ends the memory grows; when it cannot, a larger free block is cut up. Free neighbours are not joined:
-// what the arena holds is therefore at most the sum over classes of each one's own highest use. Sizes of a mirror's blocks are few
-// (pages, directory blocks, tags) but for keys and tops, so in steady churn that is close to the highest use of all.
+// when that ends the memory grows; when it cannot, a larger free block is cut up. Sizes of a mirror's blocks are few (pages, directory blocks,
+// tags) but for keys and tops, so in steady churn what the arena holds is close to the highest use. Where sizes drift, keys that
+// become longer above all, it would be the sum over classes of each one's own highest use: therefore a class that has no free block cuts up a larger
+// one first while more than FREE_PART of what is used is free, and free neighbours are joined when as much as all the memory was
+// taken since the last time. So the memory is at most about 1 + 1/FREE_PART times the highest use, and what is broken to pieces in between.
 #ifndef TALLYCAST_ARENA_H
 #define TALLYCAST_ARENA_H
 

@@ -143,6 +143,7 @@ static_assert(sizeof(struct slot) == LINE_BYTES, "slot");
 struct arena {
     uint32_t bump, end;                  // lines: the first never used, the first that is not usable
     uint64_t used_lines, used_lines_max; // now; the most there were
+    uint64_t taken_lines;                // since the free ones were joined last
     uint32_t free[ARENA_CLASSES];        // the first trunk of each class
 };
 

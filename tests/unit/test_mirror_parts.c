@@ -144,6 +144,45 @@ static void test_arena(void **state)
     test_memory_deinit(&memory);
 }
 
+#define DRIFTERS 2000u
+
+// Blocks whose sizes drift, as those of keys do: what small ones took becomes large ones, and the other way round.
+static void test_arena_of_drifting_sizes(void **state)
+{
+    (void)state;
+    struct test_random random = test_random_start("mirror arena: drift");
+    struct test_memory memory;
+    test_memory_init(&memory, (size_t)128 << 20);
+    struct tally_mirror *mirror = test_mirror(&memory, "main", 0);
+    uint64_t used = mirror->arena.used_lines;
+    static struct {
+        uint32_t block;
+        uint32_t bytes;
+    } blocks[DRIFTERS];
+    memset(blocks, 0, sizeof blocks);
+    for (unsigned step = 0; step < 400000; step++) {
+        unsigned i = (unsigned)test_random_below(&random, DRIFTERS), phase = step / 4000 % 100;
+        uint32_t middle = (phase < 50 ? phase : 99 - phase) * 160; // up to 8000 bytes, and down again
+        if (blocks[i].block) {
+            const uint32_t *words = at(mirror, blocks[i].block);
+            assert_true(words[0] == i && words[blocks[i].bytes / 4 - 1] == i);
+            mirror_arena_free(mirror, blocks[i].block, blocks[i].bytes);
+        }
+        blocks[i].bytes = (64 + middle + (uint32_t)test_random_below(&random, 64 + middle / 8)) & ~3u;
+        blocks[i].block = mirror_arena_alloc(mirror, &memory.memory, blocks[i].bytes);
+        assert_true(blocks[i].block);
+        uint32_t *words = at(mirror, blocks[i].block);
+        words[0] = words[blocks[i].bytes / 4 - 1] = i;
+    }
+    double times = (double)mirror->arena.bump / (double)mirror->arena.used_lines_max;
+    print_message("# %.2f times the most that was used\n", times);
+    assert_true(times < 1.8);
+    for (unsigned i = 0; i < DRIFTERS; i++)
+        if (blocks[i].block) mirror_arena_free(mirror, blocks[i].block, blocks[i].bytes);
+    assert_true(mirror->arena.used_lines == used);
+    test_memory_deinit(&memory);
+}
+
 // ---------------------------------------------------------------------------------------------------- depth
 
 // Keys chosen with the seed known, so that their fingerprints share `bits` top bits.
@@ -313,9 +352,13 @@ static void test_same_tag(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_page),     cmocka_unit_test(test_page_split),
-        cmocka_unit_test(test_arena),    cmocka_unit_test(test_depth_is_bounded),
-        cmocka_unit_test(test_same_tag), cmocka_unit_test(test_forks),
+        cmocka_unit_test(test_page),
+        cmocka_unit_test(test_page_split),
+        cmocka_unit_test(test_arena),
+        cmocka_unit_test(test_arena_of_drifting_sizes),
+        cmocka_unit_test(test_depth_is_bounded),
+        cmocka_unit_test(test_same_tag),
+        cmocka_unit_test(test_forks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
