@@ -24,7 +24,9 @@
 struct counting {
     // options
     const char *to, *dataset, *tls_ca, *tls_cert, *tls_key, *producer_text;
-    bool json, quiet, skip_bad, escaped;
+    const char *kind_text;
+    bool json, quiet, skip_bad, adjust;
+    struct cli_line_form form;
     uint64_t rate, batch_bytes, batch_ms, in_flight, timeout_s;
     uint64_t producer;
     // input
@@ -118,7 +120,7 @@ static bool next_event(struct counting *c, struct cli_event *out_event)
         c->line_number++;
         if (size == 0) continue;
         const char *why = size > CLI_LINE_BYTES_MAX ? "the line is too long for any event"
-                                                    : cli_line_parse(line, size, c->escaped, out_event);
+                                                    : cli_line_parse(line, size, &c->form, out_event);
         if (!why) return true;
         bad_line(c, why);
     }
@@ -277,6 +279,23 @@ static int run_loop(struct counting *c)
 
 static const struct cli_option *options_of(struct counting *c, size_t *out_count);
 
+static int check_kind(struct counting *c)
+{
+    c->form.kind = TALLY_KIND_COUNTER;
+    if (c->kind_text) c->form.kind = tally_kind_of(tally_bytes(c->kind_text, strlen(c->kind_text)));
+    if (c->form.kind == TALLY_KIND_UNSPECIFIED) {
+        cli_complain("--kind wants counter, gauge, min, max, distinct or topk, not \"%s\"", c->kind_text);
+        return CLI_WRONG_USE;
+    }
+    if (c->adjust && c->form.kind != TALLY_KIND_GAUGE) {
+        cli_complain("--adjust is of --kind gauge");
+        return CLI_WRONG_USE;
+    }
+    // The last value holds: batches must not overtake each other.
+    if (c->form.kind == TALLY_KIND_GAUGE && !c->adjust) c->in_flight = 1;
+    return CLI_DONE;
+}
+
 static int check_options(struct counting *c, int words, char **argv)
 {
     if (words > 1) {
@@ -296,7 +315,7 @@ static int check_options(struct counting *c, int words, char **argv)
         }
         c->in_flight = 1;
     }
-    return CLI_DONE;
+    return check_kind(c);
 }
 
 static int count_all(struct counting *c)
@@ -305,7 +324,7 @@ static int count_all(struct counting *c)
     if (code != CLI_DONE) return code;
     struct tally_seed seed;
     if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed) seed = (struct tally_seed){cli_unix_ms(), 1};
-    c->merge = cli_merge_create(c->batch_bytes, seed);
+    c->merge = cli_merge_create(c->batch_bytes, c->kind_text ? c->form.kind : TALLY_KIND_UNSPECIFIED, c->adjust, seed);
     if (!c->merge) {
         cli_complain("out of memory");
         return CLI_WRONG_USE;
@@ -350,7 +369,7 @@ static int run(int argc, char **argv)
 
 static const struct cli_option *options_of(struct counting *c, size_t *out_count)
 {
-    static struct cli_option options[15];
+    static struct cli_option options[17];
     const struct cli_option all[] = {
         {"to", "URL", "the server's ingest endpoint (tcp://127.0.0.1:7701);\ntls+tcp:// with --tls-ca", CLI_TEXT,
          &c->to, 0, 0},
@@ -359,7 +378,11 @@ static const struct cli_option *options_of(struct counting *c, size_t *out_count
         {"quiet", NULL, "no progress, no result", CLI_FLAG, &c->quiet, 0, 0},
         {"rate", "N", "send at most N events a second", CLI_NUMBER, &c->rate, 1, 1000000000},
         {"skip-bad", NULL, "skip bad lines and tell how many", CLI_FLAG, &c->skip_bad, 0, 0},
-        {"escaped", NULL, "keys are written as dump writes them: \\t \\n \\r \\\\", CLI_FLAG, &c->escaped, 0, 0},
+        {"escaped", NULL, "keys are written as dump writes them: \\t \\n \\r \\\\", CLI_FLAG, &c->form.escaped, 0, 0},
+        {"kind", "KIND",
+         "what the tables are: counter, gauge, min, max,\ndistinct, topk (as they are; new ones counters)", CLI_TEXT,
+         &c->kind_text, 0, 0},
+        {"adjust", NULL, "with --kind gauge: add to the values, not set them", CLI_FLAG, &c->adjust, 0, 0},
         {"batch-ms", "MS", "send what is merged after so long (10)", CLI_NUMBER, &c->batch_ms, 0, 60000},
         {"batch-bytes", "N", "or when a batch would be larger (1048576)", CLI_NUMBER, &c->batch_bytes, 4096,
          TALLY_BATCH_BYTES_MAX},
@@ -384,6 +407,12 @@ const struct cli_command cli_count = {
     .arguments = "[--to URL] [--dataset NAME] [OPTIONS] [FILE|-]",
     .purpose = "Count events: lines of table<TAB>key[<TAB>amount], from FILE or standard input.",
     .details =
+        "--kind says what the lines are about, and what new tables become. The third column is then\n"
+        "  counter, topk    an amount of 0 or more (1)\n"
+        "  gauge            the value that is set; with --adjust, what is added. One batch at a time\n"
+        "  min, max         a value that is offered\n"
+        "  distinct         the member that is counted once, as bytes like the key\n"
+        "\n"
         "Lines are merged into batches; a batch is sent until the server says that it is on disk, and\n"
         "counted once however often that takes. While the server is away the command waits for it.\n"
         "\n"

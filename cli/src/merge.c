@@ -20,6 +20,8 @@ struct table {
 
 struct cli_merge {
     struct tally_seed seed;
+    enum tally_kind kind;
+    bool adjust;
     size_t batch_bytes, batch_bytes_max; // upper bound of the encoding of what is in it
     uint64_t events;
     uint32_t *slots, slot_mask; // index of an entry, or NONE
@@ -37,18 +39,48 @@ struct cli_merge {
 #define BATCH_OVERHEAD  160u
 #define ENTRY_BYTES_MIN 4u // tag, size, one byte of key, one byte of amount
 
-static size_t amount_bytes(int64_t amount) { return tally_varint_size(tally_zigzag(amount)); }
+static bool has_members(const struct cli_merge *merge) { return merge->kind == TALLY_KIND_DISTINCT; }
 
-static size_t entry_bytes(size_t key_size, int64_t amount)
+static size_t amount_bytes(const struct cli_merge *merge, int64_t amount)
 {
-    return 1 + tally_varint_size(key_size) + key_size + amount_bytes(amount);
+    return has_members(merge) ? 8 : tally_varint_size(tally_zigzag(amount));
 }
 
-struct cli_merge *cli_merge_create(size_t batch_bytes_max, struct tally_seed seed)
+static size_t entry_bytes(const struct cli_merge *merge, size_t key_size, int64_t amount)
+{
+    return 1 + tally_varint_size(key_size) + key_size + amount_bytes(merge, amount);
+}
+
+// Of a key, or of one of its members.
+static uint64_t hash_of(const struct cli_merge *merge, uint16_t table, const uint8_t *key, size_t key_size,
+                        int64_t amount)
+{
+    struct tally_seed seed = {merge->seed.k0 + table, merge->seed.k1};
+    if (has_members(merge)) seed.k1 ^= (uint64_t)amount;
+    return tally_siphash(seed, key, key_size);
+}
+
+// What two amounts of one key are together; false when that is none.
+static bool together(const struct cli_merge *merge, int64_t a, int64_t b, int64_t *out)
+{
+    switch (merge->kind) {
+    case TALLY_KIND_MIN: *out = a < b ? a : b; return true;
+    case TALLY_KIND_MAX: *out = a > b ? a : b; return true;
+    case TALLY_KIND_DISTINCT: *out = b; return true;
+    case TALLY_KIND_GAUGE:
+        *out = merge->adjust ? a + b : b; // of two within TALLY_LEVEL_MAX: it fits
+        return *out >= -TALLY_LEVEL_MAX && *out <= TALLY_LEVEL_MAX;
+    default: return !__builtin_add_overflow(a, b, out);
+    }
+}
+
+struct cli_merge *cli_merge_create(size_t batch_bytes_max, enum tally_kind kind, bool adjust, struct tally_seed seed)
 {
     struct cli_merge *merge = calloc(1, sizeof *merge);
     if (!merge) return NULL;
     merge->seed = seed;
+    merge->kind = kind;
+    merge->adjust = adjust;
     merge->batch_bytes_max = batch_bytes_max;
     merge->batch_bytes = BATCH_OVERHEAD;
     merge->entry_max = (uint32_t)(batch_bytes_max / ENTRY_BYTES_MIN);
@@ -121,25 +153,25 @@ enum tally_status cli_merge_add(struct cli_merge *merge, struct tally_bytes tabl
                                 int64_t amount)
 {
     uint16_t number = find_table(merge, table);
-    struct tally_seed seed = {merge->seed.k0 + number, merge->seed.k1};
-    uint64_t full_hash = tally_siphash(seed, key.data, key.size);
+    uint64_t full_hash = hash_of(merge, number, key.data, key.size, amount);
     uint32_t hash = (uint32_t)(full_hash >> 32), slot = (uint32_t)full_hash & merge->slot_mask;
     for (; merge->slots[slot] != NONE; slot = (slot + 1) & merge->slot_mask) {
         struct entry *entry = &merge->entries[merge->slots[slot]];
         if (entry->hash != hash || entry->table != number || entry->key_size != key.size ||
-            memcmp(merge->bytes + entry->key_at, key.data, key.size) != 0)
+            memcmp(merge->bytes + entry->key_at, key.data, key.size) != 0 ||
+            (has_members(merge) && entry->amount != amount))
             continue;
         int64_t sum;
-        if (__builtin_add_overflow(entry->amount, amount, &sum)) return TALLY_FULL;
-        size_t more = amount_bytes(sum) - amount_bytes(entry->amount);
-        if (merge->batch_bytes + more > merge->batch_bytes_max) return TALLY_FULL;
-        merge->batch_bytes += more;
+        if (!together(merge, entry->amount, amount, &sum)) return TALLY_FULL;
+        size_t bytes = merge->batch_bytes - amount_bytes(merge, entry->amount) + amount_bytes(merge, sum);
+        if (bytes > merge->batch_bytes && bytes > merge->batch_bytes_max) return TALLY_FULL;
+        merge->batch_bytes = bytes;
         entry->amount = sum;
         merge->events++;
         merge->table_last = number;
         return TALLY_OK;
     }
-    size_t bytes = merge->batch_bytes + entry_bytes(key.size, amount);
+    size_t bytes = merge->batch_bytes + entry_bytes(merge, key.size, amount);
     if (number == merge->table_count) bytes += table.size + TABLE_OVERHEAD;
     if (merge->entry_count && (bytes > merge->batch_bytes_max || merge->entry_count == merge->entry_max))
         return TALLY_FULL;
@@ -162,10 +194,14 @@ enum tally_status cli_merge_take(struct cli_merge *merge, const struct tally_bat
     tally_batch_begin(writer, header);
     for (uint16_t i = 0; i < merge->table_count; i++) {
         const struct table *table = &merge->tables[i];
-        tally_batch_table_begin(writer, tally_bytes(table->name, table->name_size));
+        tally_batch_table_begin_as(writer, tally_bytes(table->name, table->name_size), merge->kind, merge->adjust);
         for (uint32_t at = table->first; at != NONE; at = merge->entries[at].next) {
             const struct entry *entry = &merge->entries[at];
-            tally_batch_add(writer, tally_bytes(merge->bytes + entry->key_at, entry->key_size), entry->amount);
+            struct tally_bytes key = tally_bytes(merge->bytes + entry->key_at, entry->key_size);
+            if (has_members(merge))
+                tally_batch_add_member(writer, key, (uint64_t)entry->amount);
+            else
+                tally_batch_add(writer, key, entry->amount);
         }
         tally_batch_table_end(writer);
     }
@@ -175,9 +211,9 @@ enum tally_status cli_merge_take(struct cli_merge *merge, const struct tally_bat
     if (merge->entry_count < merge->slot_mask / 16) {
         for (uint32_t i = 0; i < merge->entry_count; i++) {
             const struct entry *entry = &merge->entries[i];
-            struct tally_seed seed = {merge->seed.k0 + entry->table, merge->seed.k1};
             uint32_t slot =
-                (uint32_t)tally_siphash(seed, merge->bytes + entry->key_at, entry->key_size) & merge->slot_mask;
+                (uint32_t)hash_of(merge, entry->table, merge->bytes + entry->key_at, entry->key_size, entry->amount) &
+                merge->slot_mask;
             // Entries are cleared in order of arrival, so an emptied slot may cut a later entry's probe path:
             // go on past empty slots until this very entry is met.
             while (merge->slots[slot] != i) slot = (slot + 1) & merge->slot_mask;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The merge: increments of many events summed per (table, key) until they leave as one batch.
+// The merge: events of one kind made one per (table, key) until they leave as one batch, as the server would make them one: amounts of a
+// counter or a topk are summed, of a gauge the last one holds (or, to adjust it, they are summed), of a min or a max the least or the
+// greatest; members of a key are kept once each.
 //
 // Open addressing over a fixed number of entries, key bytes in one run of memory; everything is taken at
 // creation, so its memory is bounded and adding never allocates. Hashing is SipHash under a random key: input
@@ -14,13 +16,13 @@
 
 struct cli_merge;
 
-// `batch_bytes_max`: what an encoded batch of it may take, 4096 to TALLY_BATCH_BYTES_MAX. Null: out of
-// memory.
-struct cli_merge *cli_merge_create(size_t batch_bytes_max, struct tally_seed seed);
+// `batch_bytes_max`: what an encoded batch of it may take, 4096 to TALLY_BATCH_BYTES_MAX. `kind` unspecified: a counter, and the batches do not
+// say so. Null: out of memory.
+struct cli_merge *cli_merge_create(size_t batch_bytes_max, enum tally_kind kind, bool adjust, struct tally_seed seed);
 void cli_merge_destroy(struct cli_merge **merge);
 
-// Adds `amount` (0 or more) to (table, key), names and sizes checked by the caller. TALLY_OK; TALLY_FULL: it
-// would not fit into one batch any more, or its sum leaves 63 bits: take the batch out and add again. An
+// Adds `amount` (of a distinct table: a member) to (table, key), names, sizes and amounts checked by the caller. TALLY_OK; TALLY_FULL: it
+// would not fit into one batch any more, or its sum leaves what an amount may be: take the batch out and add again. An
 // empty merge takes anything. Cost: one hash.
 TALLY_CHECKED enum tally_status cli_merge_add(struct cli_merge *merge, struct tally_bytes table, struct tally_bytes key,
                                               int64_t amount);

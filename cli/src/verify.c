@@ -39,6 +39,9 @@ static void add_row(struct verifying *v, struct tally_bytes table, struct tally_
 
 // ----------------------------------------------------------------------------------------------- from a file
 
+// A row reads as an event does, but that values may be negative.
+static const struct cli_line_form row_form = {.escaped = true, .kind = TALLY_KIND_COUNTER};
+
 static int read_lines(struct verifying *v, FILE *file)
 {
     char *line = NULL;
@@ -53,13 +56,12 @@ static int read_lines(struct verifying *v, FILE *file)
             code = CLI_WRONG_USE;
             break;
         }
-        // A row reads as an event does, but that values may be negative.
         char *last = memrchr(line, '\t', (size_t)size);
         int64_t value = 0;
         struct cli_event event;
         const char *why = "no value";
         if (last && cli_value_parse(tally_bytes(last + 1, (size_t)size - (size_t)(last + 1 - line)), &value))
-            why = cli_line_parse((uint8_t *)line, (size_t)(last - line), true, &event);
+            why = cli_line_parse((uint8_t *)line, (size_t)(last - line), &row_form, &event);
         if (!why) {
             add_row(v, event.table, event.key, value);
             continue;

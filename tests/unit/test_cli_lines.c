@@ -8,15 +8,59 @@
 #include <lines.h>
 #include <metrics.h>
 #include <string.h>
+#include <sums/sums_batch.h>
 
 static const char *parse(const char *text, size_t size, bool escaped, struct cli_event *out_event)
 {
     static uint8_t line[1 << 16];
     memcpy(line, text, size);
-    return cli_line_parse(line, size, escaped, out_event);
+    const struct cli_line_form form = {.escaped = escaped, .kind = TALLY_KIND_COUNTER};
+    return cli_line_parse(line, size, &form, out_event);
+}
+
+static const char *parse_as(enum tally_kind kind, bool escaped, const char *text, struct cli_event *out_event)
+{
+    static uint8_t line[1 << 16];
+    memcpy(line, text, strlen(text));
+    const struct cli_line_form form = {.escaped = escaped, .kind = kind};
+    return cli_line_parse(line, strlen(text), &form, out_event);
 }
 
 #define PARSE(text, event) parse((text), sizeof(text) - 1, false, (event))
+
+static void lines_of_every_kind(void **state)
+{
+    (void)state;
+    struct cli_event event;
+    static const enum tally_kind levels[] = {TALLY_KIND_GAUGE, TALLY_KIND_MIN, TALLY_KIND_MAX};
+    for (unsigned i = 0; i < 3; i++) {
+        assert_null(parse_as(levels[i], false, "t\tk\t-5", &event));
+        assert_int_equal(event.amount, -5);
+        assert_null(parse_as(levels[i], false, "t\tk\t4611686018427387903", &event));
+        assert_int_equal(event.amount, TALLY_LEVEL_MAX);
+        assert_non_null(parse_as(levels[i], false, "t\tk\t4611686018427387904", &event));
+        assert_non_null(parse_as(levels[i], false, "t\tk\t-4611686018427387904", &event));
+        assert_string_equal(parse_as(levels[i], false, "t\tk", &event), "no value: a line is table<TAB>key<TAB>value");
+        assert_non_null(parse_as(levels[i], false, "t\tk\tNaN", &event));
+    }
+    assert_null(parse_as(TALLY_KIND_TOPK, false, "t\tk", &event));
+    assert_int_equal(event.amount, 1);
+    assert_string_equal(parse_as(TALLY_KIND_TOPK, false, "t\tk\t-1", &event),
+                        "the amount is negative: a counter only grows");
+    // XXH3-64 of "a", seed 0, as every other implementation has it.
+    assert_null(parse_as(TALLY_KIND_DISTINCT, false, "t\tk\ta", &event));
+    assert_int_equal(event.amount, (int64_t)0xe6c632b61e964e1fu);
+    assert_true(tally_bytes_equal(event.key, tally_bytes("k", 1)));
+    assert_null(parse_as(TALLY_KIND_DISTINCT, true, "t\t\\t\t\\n", &event));
+    assert_int_equal(event.amount, (int64_t)tally_member(tally_bytes("\n", 1)));
+    assert_true(tally_bytes_equal(event.key, tally_bytes("\t", 1)));
+    assert_string_equal(parse_as(TALLY_KIND_DISTINCT, false, "t\tk", &event),
+                        "no member: a line is table<TAB>key<TAB>member");
+    assert_string_equal(parse_as(TALLY_KIND_DISTINCT, false, "t\tk\t", &event), "the member is empty");
+    assert_string_equal(parse_as(TALLY_KIND_DISTINCT, false, "t\tk\ta\tb", &event), "more than three fields");
+    assert_string_equal(parse_as(TALLY_KIND_DISTINCT, true, "t\tk\ta\\x", &event),
+                        "the member holds a backslash that begins none of \\t \\n \\r \\\\");
+}
 
 static void good_lines(void **state)
 {
@@ -140,8 +184,8 @@ static void prometheus_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_lines),        cmocka_unit_test(bad_lines),       cmocka_unit_test(values),
-        cmocka_unit_test(escapes_come_back), cmocka_unit_test(prometheus_text),
+        cmocka_unit_test(good_lines), cmocka_unit_test(lines_of_every_kind), cmocka_unit_test(bad_lines),
+        cmocka_unit_test(values),     cmocka_unit_test(escapes_come_back),   cmocka_unit_test(prometheus_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -126,7 +126,7 @@ static int send_all(struct peer *peer, unsigned batches, unsigned lanes, uint64_
     const struct cli_sender_options options = {
         .url = peer->url, .dataset = "main", .lanes = lanes, .producer = producer};
     assert_int_equal(cli_sender_open(&options, &sender), CLI_DONE);
-    struct cli_merge *merge = cli_merge_create(4096, (struct tally_seed){1, 2});
+    struct cli_merge *merge = cli_merge_create(4096, TALLY_KIND_UNSPECIFIED, false, (struct tally_seed){1, 2});
     int code = CLI_DONE;
     unsigned sent = 0;
     for (bool more = true; code == CLI_DONE && more;) {
@@ -217,7 +217,7 @@ static void ending_while_in_flight(void **state)
         struct cli_sender *sender = NULL;
         const struct cli_sender_options options = {.url = peer.url, .dataset = "main", .lanes = 4};
         assert_int_equal(cli_sender_open(&options, &sender), CLI_DONE);
-        struct cli_merge *merge = cli_merge_create(4096, (struct tally_seed){1, 2});
+        struct cli_merge *merge = cli_merge_create(4096, TALLY_KIND_UNSPECIFIED, false, (struct tally_seed){1, 2});
         for (unsigned i = 0; i < 4; i++) {
             assert_int_equal(cli_merge_add(merge, tally_bytes("t", 1), tally_bytes("k", 1), 1), TALLY_OK);
             assert_int_equal(cli_sender_send(sender, merge), CLI_DONE);
