@@ -4,6 +4,8 @@
 // and add atomically, the write lock for a new one. All are drained every 20 ms by the first thread, as an edge does.
 //
 // Wall time an addition over all threads: two threads that do not hinder each other take half of one's. Real names as keys.
+//
+//   bench_tally --contest KEYS ADDS SEED    answers bench_counting.py: cas.1, cas.2, sharded.1 ... rwlock.2
 #include "bench.h"
 #include "names.h"
 
@@ -218,9 +220,51 @@ static void bench_keys(const struct bench_options *options, const struct names *
     draws_free(&draws);
 }
 
+// ---------------------------------------------------------------------------------------------------- as a contestant
+
+struct contest {
+    struct contestant *contestants;
+    struct draws draws;
+    uint64_t adds;
+};
+
+#define MEASURE(name, which, threads)                                                                                  \
+    static double name##_##threads(void *ctx)                                                                          \
+    {                                                                                                                  \
+        struct contest *contest = ctx;                                                                                 \
+        round_of(&contest->contestants[which], &contest->draws, threads, contest->adds / 4); /* what others left */    \
+        return round_of(&contest->contestants[which], &contest->draws, threads, contest->adds);                        \
+    }
+
+MEASURE(cas, 0, 1)
+MEASURE(cas, 0, 2)
+MEASURE(sharded, 1, 1)
+MEASURE(sharded, 1, 2)
+MEASURE(rwlock, 2, 1)
+MEASURE(rwlock, 2, 2)
+
+static int answer(struct contestant *contestants, const struct names *names, char **argv)
+{
+    static const struct bench_measurement measurements[] = {
+        {"cas.1", cas_1},         {"cas.2", cas_2},       {"sharded.1", sharded_1},
+        {"sharded.2", sharded_2}, {"rwlock.1", rwlock_1}, {"rwlock.2", rwlock_2},
+    };
+    struct contest contest = {.contestants = contestants, .adds = strtoull(argv[1], NULL, 0)};
+    uint32_t keys = (uint32_t)strtoul(argv[0], NULL, 0);
+    uint64_t random = strtoull(argv[2], NULL, 0);
+    if (keys == 0 || keys > names->count) give_up("keys");
+    draws_init(&contest.draws, DRAWS, NAMES_KEY_BYTES_MAX);
+    for (size_t i = 0; i < DRAWS; i++)
+        draws_set(&contest.draws, i, names_key(names, (uint32_t)bench_below(&random, keys)));
+    bench_contest(measurements, sizeof measurements / sizeof *measurements, &contest, NULL);
+    draws_free(&contest.draws);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
-    struct bench_options options = bench_options(argc, argv);
+    bool contest = argc == 5 && !strcmp(argv[1], "--contest");
+    struct bench_options options = bench_options(contest ? 1 : argc, argv);
     struct contestant contestants[] = {
         {.name = "lock-free tally", .add = tally_add, .drain = tally_drain},
         {.name = "sharded tally", .add = tally_add, .drain = tally_drain},
@@ -234,6 +278,7 @@ int main(int argc, char **argv)
             tally_map_table(contestants[kind].map, tally_bytes("t", 1), &table) != TALLY_OK)
             give_up("no map");
     }
+    if (contest) return answer(contestants, &names, argv + 2);
     bench_keys(&options, &names, 16, contestants, 3);
     bench_keys(&options, &names, 100000, contestants, 3);
     return 0;

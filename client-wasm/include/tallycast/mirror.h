@@ -141,7 +141,9 @@ TALLY_CHECKED enum tally_status tally_view_get(const struct tally_view *view, ui
 void tally_view_get_many(const struct tally_view *view, uint32_t table, const struct tally_bytes *keys, size_t count,
                          int64_t *out_values, bool *out_found);
 
-// One key of the newest version: pin, get, unpin.
+// One key of the newest version: pin, get, unpin. The pin's fence lets no two such reads overlap in memory: from a table that no cache holds each takes
+// as long as a read that waits for the one before (175 ns of 1M names, where reads through one view take 112; 25 and 20 of 10,000). For several keys
+// pin a view.
 TALLY_CHECKED enum tally_status tally_get(struct tally_reader *reader, struct tally_bytes table_name,
                                           struct tally_bytes key, int64_t *out_value);
 

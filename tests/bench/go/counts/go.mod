@@ -1,0 +1,3 @@
+module tallycast.example/bench/counts
+
+go 1.21
