@@ -21,6 +21,15 @@ const STATS = ['reads', 'hits', 'misses', 'applies', 'refused', 'swaps', 'rowsCh
 export { TallycastError } from './errors.js'
 
 const encoder = new TextEncoder(), decoder = new TextDecoder()
+// Browsers' encoders take no shared memory, whatever the standard allows; those of Node, Deno and Bun do.
+const ENCODES_SHARED = (() => {
+  try {
+    encoder.encodeInto('a', new Uint8Array(new SharedArrayBuffer(1)))
+    return true
+  } catch {
+    return false
+  }
+})()
 const KINDS = ['unspecified', 'counter', 'gauge', 'min', 'max', 'distinct', 'topk']
 
 // Writes a short key and says whether it is all there is to it: whether its characters are its bytes.
@@ -95,6 +104,7 @@ class Seat {
     this.scratch = 0 // of the slot; its first 8 bytes take the exact value of a read
     this.at = 0      // what is behind them: keys and names go in here, answers come out
     this.room = null // where encodeInto writes
+    this.staged = !ENCODES_SHARED && isShared(module) ? new Uint8Array(KEY_BYTES_MAX + 4) : null // where it writes instead
     this.refresh()
   }
 
@@ -142,9 +152,10 @@ class Seat {
   }
 
   putText(text, at, bytesMax, what) {
-    const room = at === this.at ? this.room : this.bytes.subarray(at, at + bytesMax + 4)
+    const room = this.staged ?? (at === this.at ? this.room : this.bytes.subarray(at, at + bytesMax + 4))
     const { read, written } = encoder.encodeInto(text, room)
     if (read < text.length || written > bytesMax) throw new TallycastError(LIMIT, `${what} of ${encoder.encode(text).length} bytes`, `${bytesMax} is the most`)
+    if (this.staged) for (let i = 0; i < written; i++) this.bytes[at + i] = room[i]
     return written
   }
 
