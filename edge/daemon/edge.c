@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "edge.h"
 
+#include <edge/page/page.h>
 #include <io/log.h>
 #include <signal.h>
 #include <stdio.h>
@@ -344,6 +345,7 @@ static enum tally_status start_http(struct edge *edge, struct tally_reason *out_
                                       .stream_parts_ms = (unsigned)options->stream_parts_ms,
                                       .origins = options->stream_origins.items,
                                       .origins_count = options->stream_origins.count};
+    http.files = edge_page_files(&http.files_count);
     edge->host_ops->held(edge->host, &held);
     tally_feed_restart(edge->feed, &held); // what the stored copy had
     return tally_http_start(&http, &edge->source, &edge->http, out_reason);

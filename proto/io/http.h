@@ -129,6 +129,18 @@ struct tally_http_source {
     uint64_t (*now_ms)(void *ctx);
 };
 
+// A file that is answered as it is, with an entity tag, so that a browser that has it is told so. All of it is borrowed for as long as the
+// HTTP face runs.
+struct tally_http_file {
+    const char *path;         // "/", "/client/src/web.js"; the query is not looked at
+    const char *content_type; // "text/html; charset=utf-8"
+    const char *head;         // whole further lines, to TALLY_HTTP_FILE_HEAD_BYTES_MAX bytes; or empty
+    const uint8_t *bytes;
+    size_t size;
+};
+
+#define TALLY_HTTP_FILE_HEAD_BYTES_MAX 768u
+
 struct tally_http_options {
     const char *listen; // "HOST:PORT", "[::1]:PORT"; port 0: the system chooses
     unsigned threads;   // 1 to TALLY_HTTP_THREADS_MAX
@@ -147,6 +159,8 @@ struct tally_http_options {
     unsigned stream_heartbeat_ms; // 1000
     const char *const *origins;   // beside those of this very host; "*": any. Borrowed for as long as it runs
     size_t origins_count;
+    const struct tally_http_file *files; // beside the paths of the protocol, which go first
+    size_t files_count;
 };
 
 #define TALLY_HTTP_THREADS_MAX 32u

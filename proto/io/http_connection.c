@@ -108,6 +108,7 @@ static const char *status_text(unsigned status)
     case 200: return "OK";
     case 201: return "Created";
     case 202: return "Accepted";
+    case 304: return "Not Modified";
     case 400: return "Bad Request";
     case 403: return "Forbidden";
     case 404: return "Not Found";
@@ -141,25 +142,27 @@ void http_connection_answer(struct http_connection *connection)
     }
     if (stream->active && !stream->chunked) connection->keep_alive = false;
     char length[64];
+    struct tally_bytes body = connection->file.data ? connection->file : tally_writer_bytes(&connection->answer);
     if (stream->active)
         (void)snprintf(length, sizeof length, "%s", stream->chunked ? "Transfer-Encoding: chunked\r\n" : "");
     else
-        (void)snprintf(length, sizeof length, "Content-Length: %zu\r\n", connection->answer.size);
-    int size = snprintf(connection->answer_head, sizeof connection->answer_head,
-                        "HTTP/1.1 %u %s\r\nContent-Type: %s\r\n%sCache-Control: no-store\r\n%s%s%s%s%s\r\n",
-                        connection->status, status_text(connection->status), connection->content_type, length,
-                        connection->allow ? "Allow: " : "", connection->allow ? connection->allow : "",
-                        connection->allow ? "\r\n" : "", connection->more_head ? connection->more_head : "",
-                        connection->keep_alive ? "" : "Connection: close\r\n");
+        (void)snprintf(length, sizeof length, "Content-Length: %zu\r\n", body.size);
+    int size = snprintf(
+        connection->answer_head, sizeof connection->answer_head,
+        "HTTP/1.1 %u %s\r\nContent-Type: %s\r\n%s%s%s%s%s%s%s\r\n", connection->status, status_text(connection->status),
+        connection->content_type, length, connection->file.data ? "" : "Cache-Control: no-store\r\n",
+        connection->allow ? "Allow: " : "", connection->allow ? connection->allow : "", connection->allow ? "\r\n" : "",
+        connection->more_head ? connection->more_head : "", connection->keep_alive ? "" : "Connection: close\r\n");
     assert(size > 0 && (size_t)size < sizeof connection->answer_head);
     atomic_fetch_add_explicit(&connection->thread->counters.answers[connection->status / 100], 1, memory_order_relaxed);
+    bool bare = connection->head || connection->status == 304;
     if (connection->head) {
         stream->more = false;
         http_snapshot_end(connection);
     }
     uv_buf_t buffers[2] = {uv_buf_init(connection->answer_head, (unsigned)size),
-                           uv_buf_init((char *)connection->answer.data, (unsigned)connection->answer.size)};
-    http_connection_send(connection, buffers, connection->head || connection->answer.size == 0 ? 1 : 2);
+                           uv_buf_init((char *)body.data, (unsigned)body.size)};
+    http_connection_send(connection, buffers, bare || body.size == 0 ? 1 : 2);
 }
 
 static void writer_empty(struct tally_writer *writer)
@@ -178,6 +181,7 @@ static void request_begin(struct http_connection *connection)
     connection->headers = (struct http_headers){0};
     connection->head = false;
     connection->allow = connection->more_head = NULL;
+    connection->file = (struct tally_bytes){0};
     connection->state = HTTP_STATE_IDLE;
     deadline_set(connection, options_of(connection)->idle_timeout_ms);
 }
@@ -236,6 +240,7 @@ static const char *const header_names[HTTP_HEADERS] = {
     [HTTP_HEADER_UPGRADE] = "upgrade",
     [HTTP_HEADER_KEY] = "sec-websocket-key",
     [HTTP_HEADER_VERSION] = "sec-websocket-version",
+    [HTTP_HEADER_NONE_MATCH] = "if-none-match",
 };
 
 // Names and values come in pieces.

@@ -132,6 +132,7 @@ enum http_header {
     HTTP_HEADER_UPGRADE,
     HTTP_HEADER_KEY,     // Sec-WebSocket-...
     HTTP_HEADER_VERSION, // Sec-WebSocket-...
+    HTTP_HEADER_NONE_MATCH,
     HTTP_HEADERS,
 };
 #define HTTP_HEADER_BYTES_MAX 255u // longer values are as if they were empty
@@ -169,7 +170,9 @@ struct http_connection {
     unsigned status;                              // of the answer
     const char *content_type, *allow, *more_head; // more_head: whole lines
     struct tally_writer answer;                   // body of the answer
-    char answer_head[512];
+    struct tally_bytes file;                      // instead of it, when it has an address
+    char file_head[TALLY_HTTP_FILE_HEAD_BYTES_MAX + 64];
+    char answer_head[TALLY_HTTP_FILE_HEAD_BYTES_MAX + 512];
     struct http_stream stream;
     struct http_guest *guest; // null: no stream
     struct http_count *count; // null: no POST /v1/count is under way
@@ -206,6 +209,10 @@ bool http_percent_decode(struct tally_bytes text, uint8_t *out, size_t *out_size
 
 // http_call.c: "name..." as it was sent.
 void http_call_guest(struct http_connection *connection, struct tally_bytes path);
+
+// http_files.c: false when there is no such file.
+bool http_get_file(struct http_connection *connection, const char *path, size_t path_size);
+bool http_file_is(const struct http_connection *connection, const char *path, size_t path_size);
 
 // http_upgrade.c: refuses, or makes connection->guest.
 void http_get_stream(struct http_connection *connection);

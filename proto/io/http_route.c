@@ -66,5 +66,9 @@ void http_route(struct http_connection *connection)
             method_wrong(connection, route->allow);
         return;
     }
-    http_error(connection, 404, "no such path");
+    if (get && http_get_file(connection, url, size)) return;
+    if (!get && http_file_is(connection, url, size))
+        method_wrong(connection, "GET, HEAD");
+    else
+        http_error(connection, 404, "no such path");
 }
