@@ -53,11 +53,14 @@ struct tally_http_reply {
     struct tally_writer *body;
 };
 
-// What came by POST /v1/count, on its way to whoever makes it durable.
+// What came by POST /v1/count, or by POST /v1/tables/NAME, on its way to whoever makes it durable.
 struct tally_http_count {
     struct tally_mail mail;  // the owner's, while it has it
     struct tally_sums *sums; // 1 or more entries, grouped, of one batch (tally_sums_fit); not to be changed
     uint64_t producer;       // of an Idempotency-Key: its batch 1 is this; 0: none was given
+    // Of a table: its name, valid, and the body as it came. Otherwise the name is empty.
+    char table[TALLY_NAME_BYTES_MAX + 1];
+    struct tally_bytes definition;
     // The owner's to fill in, before tally_http_counted.
     enum tally_status status;   // of enum tally_status what the answer to a batch has; OK and REPEAT: counted
     uint64_t epoch, version;    // that holds it; version 0: not known
@@ -117,6 +120,9 @@ struct tally_http_source {
     // Null: /v1/count is not there. Takes a tally on the thread of `reader`; false: not now (503), with the reason. When it is taken, tally_http_counted
     // follows, on whatever thread, perhaps before this returns; but none after tally_http_stop has begun.
     bool (*count)(void *ctx, void *reader, struct tally_http_count *count);
+
+    // The same, of a definition of a table. Null: tables are not defined by call here.
+    bool (*define)(void *ctx, void *reader, struct tally_http_count *count);
 
     // Any thread. Strings stay valid as long as the source.
     void (*state)(void *ctx, struct tally_http_state *out_state);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// POST /v1/count. The body is unpacked and taken apart (a large one on a thread of the pool), handed to the source's owner, and answered when that has
+// POST /v1/count, and POST /v1/tables/NAME, which goes the same way with its body as it is. The body is unpacked and taken apart (a large one on a thread of the pool), handed to the source's owner, and answered when that has
 // decided. Meanwhile the connection waits, and does not read. It may end before: what was handed over is counted all the same.
 #include "http_internal.h"
 
@@ -42,7 +42,7 @@ static void on_counted(void *ctx, struct tally_mail *mail);
 
 enum tally_status http_counts_init(struct http_thread *thread)
 {
-    if (!thread->http->source.count) return TALLY_OK;
+    if (!thread->http->source.count && !thread->http->source.define) return TALLY_OK;
     enum tally_status status = tally_mailbox_open(&thread->counted, &thread->loop, on_counted, thread);
     thread->counted_open = status == TALLY_OK;
     return status;
@@ -235,12 +235,36 @@ static unsigned status_of(enum tally_status status)
     }
 }
 
+// Of a table that was defined, or not.
+static void answer_defined(struct http_connection *connection, const struct tally_http_count *count)
+{
+    const struct tally_http_source *source = &connection->thread->http->source;
+    struct tally_http_state state;
+    struct tally_json json;
+    if (count->status) {
+        http_error(connection, status_of(count->status), count->reason.text);
+        if (connection->status == 503) connection->more_head = "Retry-After: 1\r\n";
+        return;
+    }
+    source->state(source->ctx, &state);
+    json_begin(connection, 200, &json);
+    tally_json_str(&json, "table", count->table);
+    tally_json_str(&json, "dataset", state.dataset);
+    tally_json_hex64(&json, "epoch", count->epoch);
+    tally_json_u64(&json, "version", count->version);
+    json_end(connection, &json);
+}
+
 static void answer_decided(struct http_connection *connection, const struct http_count *done)
 {
     const struct tally_http_source *source = &connection->thread->http->source;
     const struct tally_http_count *count = &done->count;
     struct tally_http_state state;
     struct tally_json json;
+    if (*count->table) {
+        answer_defined(connection, count);
+        return;
+    }
     if (count->status != TALLY_OK && count->status != TALLY_REPEAT) {
         COUNTER(done->thread, counts_refused);
         http_error(connection, status_of(count->status), count->reason.text);
@@ -271,14 +295,15 @@ static void answer_decided(struct http_connection *connection, const struct http
 
 void http_count_late(struct http_connection *connection)
 {
-    bool keyed = connection->count->count.producer != 0;
+    bool keyed = connection->count->count.producer != 0, table = *connection->count->count.table;
     COUNTER(connection->thread, counts_late);
     http_count_end(connection);
     connection->more_head = "Retry-After: 1\r\n";
     connection->keep_alive = false;
     http_error(
         connection, 503,
-        keyed
+        table ? "not durable in time: the table may be defined or not; send it again"
+        : keyed
             ? "not acknowledged in time: it may be counted or not; send it again with the same Idempotency-Key"
             : "not acknowledged in time: it may be counted or not; only with an Idempotency-Key can it be sent again");
 }
@@ -386,4 +411,54 @@ void http_post_count(struct http_connection *connection)
     if (!small && uv_queue_work(&thread->loop, &count->work, on_work, after_work) == 0) return;
     on_work(&count->work);
     if (!hand_over(count)) count_free(count);
+}
+
+// ---------------------------------------------------------------------------------------------------- tables
+
+#define DEFINITION_BYTES_MAX 4096u
+
+// Null, or what is wrong.
+static const char *check_table(struct http_connection *connection, struct tally_bytes name, size_t *out_size,
+                               unsigned *out_status)
+{
+    *out_status = 404;
+    if (!connection->thread->http->source.count) return "no such path";
+    *out_status = 403;
+    if (!connection->thread->http->source.define)
+        return "tables are not defined by call here: the setting admin is off";
+    // A page of another origin counts, where it is let in, and defines nothing.
+    if (connection->headers.values[HTTP_HEADER_ORIGIN].times) return "not from a web page";
+    *out_status = 400;
+    if (strchr(connection->url, '?')) return "the query: none is expected";
+    if (connection->headers.values[HTTP_HEADER_ENCODING].times) return "Content-Encoding: expected none";
+    if (!http_percent_decode(name, connection->thread->decoded, out_size)) return "a bad percent escape";
+    if (!tally_name_valid(tally_bytes(connection->thread->decoded, *out_size)))
+        return "the table's name: expected 1 to 64 of a-z 0-9 _ . -";
+    *out_status = 413;
+    return connection->body.size > DEFINITION_BYTES_MAX ? "a definition of more than 4096 bytes" : NULL;
+}
+
+void http_post_table(struct http_connection *connection, struct tally_bytes name)
+{
+    const struct tally_http_source *source = &connection->thread->http->source;
+    size_t size = 0;
+    unsigned status;
+    const char *wrong = check_table(connection, name, &size, &status);
+    if (wrong) {
+        http_error(connection, status, wrong);
+        return;
+    }
+    struct http_count *count = count_create(connection);
+    if (!count) {
+        connection->more_head = "Retry-After: 1\r\n";
+        http_error(connection, 503, "too much waits to be counted: send it again later");
+        return;
+    }
+    count->count.sums = &count->body.sums; // none
+    memcpy(count->count.table, connection->thread->decoded, size);
+    count->count.definition = tally_writer_bytes(&count->packed);
+    if (source->define(source->ctx, count->thread->reader, &count->count)) return;
+    http_error(connection, 503, count->count.reason.text);
+    connection->more_head = "Retry-After: 1\r\n";
+    count_free(count);
 }

@@ -232,6 +232,7 @@ bool http_origin_allowed(const struct http_connection *connection);
 
 // http_count.c: fills status and answer, or sets connection->count, and goes on with http_connection_answer when that is decided.
 void http_post_count(struct http_connection *connection);
+void http_post_table(struct http_connection *connection, struct tally_bytes name); // "name", still percent-encoded
 void http_count_late(struct http_connection *connection);       // it took too long: fills status and answer
 void http_count_end(struct http_connection *connection);        // the connection ends; nothing without a count
 enum tally_status http_counts_init(struct http_thread *thread); // before the thread runs

@@ -36,7 +36,9 @@ void http_route(struct http_connection *connection)
 {
     static const char key_path[] = "/v1/get/";
     static const char guest_path[] = "/v1/guest/";
+    static const char table_path[] = "/v1/tables/";
     const size_t key_path_size = sizeof key_path - 1, guest_path_size = sizeof guest_path - 1;
+    const size_t table_path_size = sizeof table_path - 1;
     const char *url = connection->url;
     size_t size = strcspn(url, "?");
     bool get = connection->parser.method == HTTP_GET || connection->head, post = connection->parser.method == HTTP_POST;
@@ -54,6 +56,13 @@ void http_route(struct http_connection *connection)
             http_call_guest(connection, tally_bytes(url + guest_path_size, strlen(url) - guest_path_size));
         else
             method_wrong(connection, "GET, HEAD, POST");
+        return;
+    }
+    if (size > table_path_size && memcmp(url, table_path, table_path_size) == 0) {
+        if (post)
+            http_post_table(connection, tally_bytes(url + table_path_size, size - table_path_size));
+        else
+            method_wrong(connection, "POST");
         return;
     }
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {

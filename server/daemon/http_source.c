@@ -213,6 +213,7 @@ bool http_open(struct daemon *daemon)
     source.state = state;
     source.ready = ready;
     source.count = count;
+    if (daemon->options->admin) source.define = count;
     source.metrics = metrics;
     status = tally_http_start(&options, &source, &daemon->http, &reason);
     return status == TALLY_OK || daemon_refuse(daemon, EXIT_CANNOT_REACH, status, reason.text);

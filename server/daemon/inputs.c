@@ -5,6 +5,7 @@
 #include <sys/random.h>
 
 #include "daemon.h"
+#include "define.h"
 
 // A token: TOKEN_INPUTS, and the place of who waits plus one; 0: nobody does.
 #define NOBODY 0u
@@ -107,6 +108,22 @@ static void decide(struct tally_http_count *count, enum tally_status status, con
     tally_http_counted(count);
 }
 
+// The answer comes with the token, at once or with the tick.
+static void define(struct inputs *inputs, struct tally_http_count *count, uint64_t token)
+{
+    struct tally_definition definition;
+    struct tally_reason reason;
+    struct tally_bytes table = tally_bytes(count->table, strlen(count->table));
+    if (define_parse(count->table, count->definition, &definition, &reason)) {
+        inputs->waiting[token - 1] = NULL;
+        decide(count, TALLY_INVALID, reason.text);
+        return;
+    }
+    inputs->offering = false;
+    tally_server_define(inputs->daemon->server, TOKEN_INPUTS | token, table, &definition);
+    daemon_after_input(inputs->daemon);
+}
+
 static void on_mail(void *ctx, struct tally_mail *mail)
 {
     struct inputs *inputs = ctx;
@@ -118,6 +135,10 @@ static void on_mail(void *ctx, struct tally_mail *mail)
     }
     inputs->waiting[place] = count;
     uint64_t token = place + 1;
+    if (*count->table) {
+        define(inputs, count, token);
+        return;
+    }
     enum tally_status status = count->producer ? offer_once(inputs, count->producer, 1, token, count->sums, 0, all)
                                                : offer_next(inputs, &inputs->http, token, count->sums, 0, all);
     if (status && inputs->waiting[place]) {

@@ -32,6 +32,7 @@ static const struct tally_setting table[] = {
         "Table that is to be: NAME KIND [ttl=1h] [max-keys=N] [window=1h or 1h/1m] [k=N] [capacity=N] [of=TABLE] "
         "[precision=N], KIND being counter, gauge, min, max, distinct or topk; NAME alone: a batch may begin "
         "it though tables are closed"),
+    CHOICE(admin, "admin", "off|on", "off", "Whether tables may be defined by HTTP: POST /v1/tables/NAME"),
     CHOICE(durable, "durable", "sync|none", "sync",
            "Whether a batch is acknowledged after its record is on disk (sync) or with the system (none: a crash of "
            "the machine may lose the last, and begins a new epoch)"),

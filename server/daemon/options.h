@@ -12,7 +12,7 @@ struct options {
     const char *ingest, *ingest_pull, *publish, *catchup, *http;
     uint64_t http_threads, tick_ms;
     struct tally_strings table;
-    unsigned tables, durable; // places in "open|closed", "sync|none"
+    unsigned tables, admin, durable; // places in "open|closed", "sync|none"
     uint64_t retention_versions, retention_bytes, snapshot_every, heartbeat_ms;
     uint64_t streams_max, stream_idle_ms, stream_parts_ms, stream_bytes;
     struct tally_strings stream_origins;

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables of every kind over the real data, against the reference in tests/reference: exactly, sketches within their stated error."""
 import gzip
+import json
 
 import harness
-from harness import ROOT
+from harness import ROOT, get
 from kinds_case import KindsCase, kinds
 
 NPM = ROOT / "tests" / "data" / "npm-downloads.tsv.gz"
@@ -104,6 +105,62 @@ class Kinds(KindsCase):
         # Nothing was changed by that.
         server.start(table=["level gauge"])
         self.assertEqual(self.dump(server), {(b"level", b"a"): 7})
+
+    def define(self, server, name, definition, headers=None):
+        body = definition if isinstance(definition, bytes) else json.dumps(definition)
+        return harness.request(server.at, "POST", "/v1/tables/" + name, body, headers)
+
+    def test_defined_by_call(self):
+        server = self.server(admin="on", snapshot_every=2).start()
+        edge = self.edge("edge", server).start()
+        answer = self.define(server, "level", {"kind": "gauge"})
+        self.assertEqual((answer.status, answer.json["table"], answer.json["version"]), (200, "level", 1))
+        self.assertEqual(self.define(server, "top", {"kind": "topk", "k": 2, "of": "hits"}).status, 200)
+        self.assertEqual(self.define(server, "hot", {"kind": "topk", "k": 3, "capacity": 50}).status, 200)
+        self.assertEqual(self.define(server, "short", {"kind": "counter", "ttl": "1h", "max-keys": 10, "window": "1h/1m"}).status, 200)
+        self.count(server, [b"hits\ta\t3", b"hits\tb\t2", b"hits\tc"])
+        # A table of this kind is there, so the lines need not say so.
+        self.count(server, [b"level\ta\t5"])
+        self.wait_equal(server, edge)
+        self.assertEqual(self.dump(edge), {(b"hits", b"a"): 3, (b"hits", b"b"): 2, (b"hits", b"c"): 1, (b"level", b"a"): 5,
+                                           (b"top", b"a"): 3, (b"top", b"b"): 2})
+        self.assertEqual(self.define(server, "top", {"kind": "topk", "k": 1, "of": "hits"}).status, 200)
+        self.wait_equal(server, edge)
+        self.assertEqual([row for row in self.dump(edge) if row[0] == b"top"], [(b"top", b"a")])
+        refused = [
+            ("level", {"kind": "max"}, 422, "the table has another kind, which never changes: take another name"),
+            ("hot", {"kind": "topk", "k": 3, "capacity": 60}, 422, "capacity, precision and of never change"),
+            ("hot.error", {"kind": "gauge"}, 422, "it holds the errors of a topk table"),
+            ("new", {"kind": "median"}, 422, "median: expected counter, gauge"),
+            ("new", {"k": 5}, 422, '"kind": expected counter'),
+            ("new", {"kind": "topk", "k": -1}, 422, "k=-1: expected a number"),
+            ("new", {"kind": "topk", "k": 10**30}, 422, "the body is no JSON"),
+            ("new", {"kind": "counter", "colour": "red"}, 422, "no option of a table"),
+            ("new", {"kind": "counter", "ttl": ["1h"]}, 422, '"ttl": expected a text or an integer'),
+            ("new", {"kind": "counter", "ttl": "1h k=5"}, 422, '"ttl": expected one word'),
+            ("new", {"kind": "counter", "window": "1h/7m"}, 422, "no multiple of its panes"),
+            ("new", b'["counter"]', 422, "no JSON object"),
+            ("new", b"", 422, "no JSON"),
+            ("New", {"kind": "counter"}, 400, "expected 1 to 64"),
+            ("new", b" " * 5000, 413, "more than 4096 bytes"),
+        ]
+        for name, definition, status, message in refused:
+            with self.subTest(name=name, definition=definition):
+                answer = self.define(server, name, definition)
+                self.assertEqual(answer.status, status, answer.body)
+                self.assertIn(message, answer.json["error"])
+        self.assertEqual(self.define(server, "new", {"kind": "counter"}, {"Origin": "http://elsewhere"}).status, 403)
+        self.assertEqual(get(server.at, "/v1/tables/new").status, 405)
+        self.assertNotIn("new", self.kinds_of(server))
+        # It holds after a restart, by snapshot and log.
+        before = server.version()
+        server.kill()
+        server.start(admin="off")
+        self.assertEqual(server.version()["digest"], before["digest"])
+        self.assertEqual(self.define(server, "new", {"kind": "counter"}).status, 403)
+        self.count(server, [b"hits\tb\t2"])
+        self.assertEqual([row for row in self.dump(server) if row[0] == b"top"], [(b"top", b"b")])
+        self.assertIn(self.define(edge, "new", {"kind": "counter"}).status, (403, 404))
 
 
 if __name__ == "__main__":
