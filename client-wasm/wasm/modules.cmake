@@ -87,4 +87,5 @@ add_custom_target(tallycast_wasm ALL
   DEPENDS ${tally_wasm_out}/tallycast.wasm ${tally_wasm_out}/tallycast-shared.wasm ${tally_wasm_out}/tallycast-component.core.wasm)
 set(TALLYCAST_WASM ${tally_wasm_out}/tallycast.wasm CACHE INTERNAL "tallycast.wasm")
 set(TALLYCAST_WASM_SHARED ${tally_wasm_out}/tallycast-shared.wasm CACHE INTERNAL "tallycast-shared.wasm")
-install(FILES ${TALLYCAST_WASM} ${TALLYCAST_WASM_SHARED} DESTINATION ${CMAKE_INSTALL_DATADIR}/tallycast COMPONENT client)
+install(FILES ${TALLYCAST_WASM} ${TALLYCAST_WASM_SHARED} ${tally_wasm_out}/tallycast-component.core.wasm ${wit}/tallycast.wit
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/tallycast COMPONENT client)

@@ -49,7 +49,16 @@ const load = (name) => {
   return modules.get(name)
 }
 const { instantiate } = await import(pathToFileURL(path.join(folder, 'js', 'tallycast.js')))
-const start = () => instantiate(load, {})
+let memories = []  // of the instances that were started last
+const start = () => {
+  memories = []
+  return instantiate(load, {}, (module, imports) => {
+    const instance = new WebAssembly.Instance(module, imports)
+    if (instance.exports.memory) memories.push(instance.exports.memory)
+    return instance
+  })
+}
+const bytesNow = () => memories.reduce((sum, memory) => sum + memory.buffer.byteLength, 0)
 
 function random(seed) {
   let state = seed >>> 0 || 1
@@ -124,6 +133,15 @@ async function reads() {
     for (const one of mirrors) one[Symbol.dispose]()
   }
   assert.equal(mirror.version().version, 3n)
+  const before = bytesNow()
+  for (let round = 0; round < 20; round++) {
+    fails(() => mirror.apply(new Uint8Array((8 << 20) + round)), '')
+    fails(() => mirror.get('x'.repeat(1 << 20), 'y'.repeat(1 << (round + 3))), 'no such table')
+    const open = Mirror.open('main', BigInt(1 + (round % 5)) << 20n)
+    open.apply(vector('frame-first.bin'))
+    open[Symbol.dispose]()
+  }
+  assert.ok(bytesNow() <= before + (1 << 20), `${before} bytes of memory became ${bytesNow()}`)
 }
 
 // ---------------------------------------------------------------------------------------------------- concurrent-map
