@@ -136,12 +136,14 @@ async function reads() {
   const before = bytesNow()
   for (let round = 0; round < 20; round++) {
     fails(() => mirror.apply(new Uint8Array((8 << 20) + round)), '')
-    fails(() => mirror.get('x'.repeat(1 << 20), 'y'.repeat(1 << (round + 3))), 'no such table')
-    const open = Mirror.open('main', BigInt(1 + (round % 5)) << 20n)
-    open.apply(vector('frame-first.bin'))
+    fails(() => mirror.getMany('x'.repeat(1 << 20), Array.from({ length: 6 }, (_, i) => 'y'.repeat((i + 1) << 20))), 'no such table')
+    fails(() => mirror.apply(new Uint8Array(24 << 20).fill(0xff)), '')  // where the next mirror comes to lie
+    const open = Mirror.open('main', BigInt(1 + (round % 5)) << 22n)
+    for (const frame of ['first', 'delta', 'removals']) assert.equal(open.apply(vector(`frame-${frame}.bin`)), 'published')
+    assert.deepEqual([open.len(), open.digest()], [mirror.len(), mirror.digest()])
     open[Symbol.dispose]()
   }
-  assert.ok(bytesNow() <= before + (1 << 20), `${before} bytes of memory became ${bytesNow()}`)
+  assert.ok(bytesNow() <= before + (32 << 20), `${before} bytes of memory became ${bytesNow()}`)
 }
 
 // ---------------------------------------------------------------------------------------------------- concurrent-map
