@@ -322,6 +322,51 @@ test('top against a sort', async (context) => {
   for (const k of [1, 2, 3, 7, 50, KEYS, 1000]) assert.deepEqual(counts.top('accounts', k).map(([, value]) => value), all.slice(0, k).map(([, value]) => value))
 })
 
+test('damage of every kind, anywhere in what the socket carries: only true versions are ever read, and the newest is reached', async (context) => {
+  const seed = Number(process.env.TALLY_SEED ?? Date.now() % 2 ** 31), rounds = Number(process.env.TALLY_ROUNDS ?? 60)
+  context.diagnostic(`TALLY_SEED=${seed}`)
+  let state = seed
+  const below = (n) => { // xorshift
+    state ^= state << 13; state ^= state >>> 17; state ^= state << 5
+    return (state >>> 0) % n
+  }
+  const outcomes = {}
+  for (let round = 0; round < rounds; round++) {
+    const server = await open(context, [async (guest) => {
+      let bytes = Buffer.concat(frames.slice(0, 30).map((frame) => message('F', frame)))
+      for (let i = below(3); i >= 0; i--) {
+        const at = below(bytes.length), size = 1 + below(200)
+        const kinds = [
+          () => { bytes[at] ^= 1 << below(8); return bytes },
+          () => Buffer.concat([bytes.subarray(0, at), bytes.subarray(at + size)]),
+          () => Buffer.concat([bytes.subarray(0, at), Buffer.alloc(size, below(256)), bytes.subarray(at)]),
+          () => Buffer.concat([bytes.subarray(0, at), bytes.subarray(below(bytes.length))]),
+          () => bytes.subarray(0, at)
+        ]
+        bytes = kinds[below(kinds.length)]()
+        if (bytes.length === 0) break
+      }
+      for (let at = 0; at < bytes.length && guest.socket.writable;) {
+        const size = 1 + below(3000)
+        guest.raw(bytes.subarray(at, at + size))
+        at += size
+        await new Promise(setImmediate)
+      }
+    }, (guest) => upTo(30, Number(guest.query.get('from').split(':')[1]))(guest)])
+    const wrong = []
+    const { counts, codes } = await mirrorOf(context, server, { silenceMs: 40, backoffMs: [1, 5],
+      on: { version: ({ version, digest }) => { if (digest !== digests[version]) wrong.push(version) } } })
+    await until(() => counts.version === 30, `version 30 in round ${round}`)
+    assert.deepEqual(wrong, [], `round ${round}`)
+    assert.equal(counts.digest, digests[30])
+    for (const code of new Set(codes())) outcomes[code] = (outcomes[code] ?? 0) + 1
+    counts.close()
+    await server.close()
+  }
+  context.diagnostic(JSON.stringify(outcomes))
+  assert.ok(Object.keys(outcomes).length >= 3)
+})
+
 test('a plain HTTP server is told from a stream', async (context) => {
   const server = http.createServer((request, response) => response.end('hello')).listen(0, '127.0.0.1')
   await new Promise((resolve) => server.once('listening', resolve))
