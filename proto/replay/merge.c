@@ -145,6 +145,7 @@ static void write_net(struct tally_frame_writer *writer, uint32_t id, const stru
 
 static enum tally_status sort(struct merge *merge, const struct table *table)
 {
+    if (table->count == 0) return TALLY_OK;
     if (merge->sorted_capacity < table->count * 2) {
         uint64_t *sorted = tally_alloc_resize(merge->alloc, merge->sorted, table->count * 2 * sizeof *sorted);
         if (!sorted) return TALLY_NO_MEMORY;

@@ -439,7 +439,7 @@ static enum tally_status settle(struct tally_state *state)
 static void write_table(struct tally_state *state, uint32_t number)
 {
     const struct tally_state_table *table = &state->tables[number];
-    const struct tally_change *changes = state->changes + table->changes_at;
+    const struct tally_change *changes = table->changes_count ? state->changes + table->changes_at : NULL;
     struct tally_frame_writer *frame = &state->frame;
     tally_frame_table_begin(frame, number, tally_bytes(table->name, table->created ? table->name_bytes : 0),
                             table->definition.kind);

@@ -248,6 +248,7 @@ static void test_random_batches_against_the_model(void **state)
                 assert_int_equal(server_world_get(world, ++token, model->tables[t].name, model->tables[t].rows[r].key),
                                  model->tables[t].rows[r].value);
         }
+        model_free(model);
         free(model);
         server_world_end(world);
     }
