@@ -78,7 +78,7 @@ async function probe(href, dataset) {
 // Resolves when the first version is held.
 function firstVersion(mirror, { urls, dataset, waitMs }, signal) {
   return new Promise((resolve, reject) => {
-    let timer, last
+    let timer, last, fatal = 0
     const end = (settle, value) => {
       clearTimeout(timer)
       offVersion()
@@ -92,8 +92,8 @@ function firstVersion(mirror, { urls, dataset, waitMs }, signal) {
     const offState = mirror.on('state', ({ error }) => {
       if (!error) return
       last = error
-      if (FATAL.has(error.httpStatus)) return end(reject, error)
-      if (error.status === STATUS.UNREACHABLE && !error.httpStatus) probe(urls[0], dataset).then((found) => found && end(reject, found))
+      if (FATAL.has(error.httpStatus) && ++fatal >= urls.length) return end(reject, error)
+      if (urls.length === 1 && error.status === STATUS.UNREACHABLE && !error.httpStatus) probe(urls[0], dataset).then((found) => found && end(reject, found))
     })
     signal?.addEventListener('abort', aborted)
     timer = setTimeout(() => end(reject, new TallycastError(last?.status ?? STATUS.TIMEOUT, `no version from ${urls.join(' or ')} in ${waitMs} ms`,

@@ -238,6 +238,19 @@ test('what the handshake is refused with', async (context) => {
   assert.ok(counts.version > 0)
 })
 
+test('several places, tried in turn', async (context) => {
+  const wrong = await open(context, [upTo(1)], { refuse: () => ({ status: 404, body: '{"error":"another dataset is held here"}' }) })
+  const one = await open(context, [upTo(3), upTo(5, 4)]), two = await open(context, [upTo(4, 3)])
+  const { counts, codes } = await mirrorOf(context, one, { url: [wrong.url, one.url, 'ws://127.0.0.1:1', two.url] })
+  await until(() => counts.version === 3, 'version 3')
+  one.cut()
+  await until(() => counts.version === 4, 'version 4')
+  two.cut()
+  await until(() => counts.version === 5, 'version 5')
+  assert.deepEqual(codes(), ['WRONG_DATASET', 'UNREACHABLE', 'UNREACHABLE', 'UNREACHABLE', 'WRONG_DATASET'].map((name) => `TALLY_${name}`))
+  await assert.rejects(openMirror({ url: [wrong.url, wrong.url], ...QUICK }), refused('TALLY_WRONG_DATASET'))
+})
+
 // As browsers do it: no word on why.
 function mute(WebSocket) {
   return class extends WebSocket {

@@ -140,6 +140,64 @@ test('a worker that is older than the first handle is reclaimed by hand', async 
   other.close()
 })
 
+// Web Locks as a host without Node's 'exit' has them, of this one thread: a name is held until the promise of its holder is settled. die(name) is what a
+// browser does for a worker that is terminated.
+function fakeLocks() {
+  const names = new Map()
+  const next = (name) => {
+    const first = names.get(name)?.[0]
+    if (!first || first.running) return
+    first.running = true
+    const done = () => {
+      names.get(name).shift()
+      next(name)
+    }
+    first.end = done
+    Promise.resolve(first.use()).then(() => { if (names.get(name)[0] === first) done() })
+    first.granted()
+  }
+  return {
+    request: (name, use) => new Promise((granted) => {
+      if (!names.has(name)) names.set(name, [])
+      names.get(name).push({ use, granted })
+      queueMicrotask(() => next(name))
+    }),
+    held: () => [...names].filter(([, queue]) => queue[0]?.running).map(([name]) => name),
+    die: (name) => names.get(name)[0].end()
+  }
+}
+
+test('a thread that is gone is known by its lock', async (context) => {
+  const locks = fakeLocks(), before = Object.getOwnPropertyDescriptor(globalThis, 'navigator')
+  Object.defineProperty(globalThis, 'navigator', { value: { locks }, configurable: true })
+  context.after(() => (before ? Object.defineProperty(globalThis, 'navigator', before) : delete globalThis.navigator))
+  const { counts } = await opened(context), turn = () => new Promise((resolve) => setTimeout(resolve, 1))
+  const [dies, closes, lives] = [0, 1, 2].map(() => attachMirror(counts.share()))
+  await turn()
+  const [first] = locks.held()
+  assert.equal(counts.stats().attached, 3)
+  await turn()
+  assert.equal(locks.held().length, 3)
+  assert.equal(counts.stats().takenBack, 0)
+  closes.close()
+  await turn()
+  assert.deepEqual([counts.stats().attached, counts.stats().takenBack], [2, 0])
+  const hold = dies.entries('accounts')
+  hold.next()
+  locks.die(first)
+  await turn()
+  const stats = counts.stats()
+  assert.deepEqual([stats.attached, stats.takenBack, stats.readers, stats.stalledReaders], [1, 1, 2, 0])
+  assert.equal(lives.get('accounts', 'version'), 5)
+  // Whoever has the seat next is not taken for the one before.
+  const next = attachMirror(counts.share())
+  await turn()
+  assert.deepEqual([counts.stats().attached, counts.stats().takenBack], [2, 1])
+  assert.equal(next.get('accounts', 'version'), 5)
+  next.close()
+  lives.close()
+})
+
 test('handles that are wrong', async (context) => {
   const { counts } = await opened(context), handle = counts.share()
   for (const wrong of [undefined, null, 5, {}, { ...handle, control: undefined }, { ...handle, share: 'x' }, { ...handle, memory: {} }, { ...handle, module: 5 },
