@@ -7,7 +7,7 @@ import { execFileSync } from 'node:child_process'
 import { PerformanceObserver } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
 
-const READS = 4e6, SPACE = ['--max-semi-space-size=1', '--no-warnings']
+const READS = 4e6, TRIES = 8, FEW = 8, SPACE = ['--max-semi-space-size=1', '--no-warnings']
 if (!process.execArgv.includes(SPACE[0])) {
   const options = { stdio: 'inherit', env: process.env }
   for (const kind of ['own', 'shared']) execFileSync(process.execPath, [...SPACE, fileURLToPath(import.meta.url), kind], options)
@@ -21,38 +21,42 @@ const server = await streamServer((guest) => { for (const frame of frames) guest
 let collections = 0
 new PerformanceObserver((list) => { collections += list.getEntries().length }).observe({ entryTypes: ['gc'] })
 
-// Collections during `reads` calls of `once`.
-async function count(once, reads) {
-  const round = (n) => { for (let i = 0; i < n; i++) once(i % keys.length) }
-  round(reads / 20)
-  await new Promise((resolve) => setTimeout(resolve, 20))
-  const before = collections
-  round(reads)
-  await new Promise((resolve) => setTimeout(resolve, 20))
-  return collections - before
+// Collections during READS calls of `once`; the least of some tries, as code that is not optimised yet boxes each number, and when it is, is the engine's
+// (and a busy machine's) to say.
+async function count(once) {
+  let least = Infinity
+  for (let tries = 0; tries < TRIES && least > FEW; tries++) {
+    const before = collections
+    for (let i = 0; i < READS; i++) once(i % keys.length)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    least = Math.min(least, collections - before)
+  }
+  return least
 }
 
 const garbage = []
-assert.ok(await count((i) => { garbage[0] = { i } }, READS) > 20, 'an object each would be seen')
+assert.ok(await count((i) => { garbage[0] = { i } }) > 2 * FEW, 'an object each would be seen')
 {
   const shared = process.argv[2] === 'shared'
   const counts = await tallycast.openMirror({ url: server.url, dataset: 'main', shared })
   await until(() => counts.version === 100, 'version 100')
   const before = counts.stats()
+  const encoder = new TextEncoder(), room = new Uint8Array(2000)
   const found = {
-    get: await count((i) => counts.get('accounts', keys[i]), READS),
-    absent: await count((i) => counts.get('accounts', long[i]), READS)
+    get: await count((i) => counts.get('accounts', keys[i])),
+    long: await count((i) => counts.get('accounts', long[i])),
+    encode: await count((i) => encoder.encodeInto(long[i], room)), // what it answers with is an object, which may or may not be optimised away
+    view: Infinity
   }
-  let collectionsBefore
-  counts.view((view) => {
-    for (let i = 0; i < READS / 20; i++) view.get('accounts', keys[i % keys.length])
-    collectionsBefore = collections
-    for (let i = 0; i < READS; i++) view.get('accounts', keys[i % keys.length])
-  })
-  await new Promise((resolve) => setTimeout(resolve, 20))
-  found.view = collections - collectionsBefore
+  for (let tries = 0; tries < TRIES && found.view > FEW; tries++) {
+    const before = collections
+    counts.view((view) => { for (let i = 0; i < READS; i++) view.get('accounts', keys[i % keys.length]) })
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    found.view = Math.min(found.view, collections - before)
+  }
   console.log('#', JSON.stringify({ shared, collections: found }))
-  assert.ok(Math.max(...Object.values(found)) <= 8)
+  assert.ok(Math.max(found.get, found.view) <= FEW)
+  assert.ok(found.long <= Math.max(found.encode, READS * 40 / 2 ** 20) + FEW)
   const { usedBytes, memoryBytes } = counts.stats()
   assert.deepEqual([usedBytes, memoryBytes], [before.usedBytes, before.memoryBytes])
   counts.close()
