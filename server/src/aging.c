@@ -148,7 +148,7 @@ static enum tally_status expire(struct tally_state *state, struct tally_state_ta
 
 enum tally_status tally_aging_advance(struct tally_state *state)
 {
-    uint32_t budget = TALLY_EXPIRED_MAX;
+    uint32_t budget = state->expired_max;
     for (uint32_t i = 0; i < state->tables_count; i++) {
         struct tally_state_table *table = &state->tables[i];
         enum tally_status status = TALLY_OK;

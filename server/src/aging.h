@@ -24,9 +24,6 @@
 #include "expiry.h"
 #include "panes.h"
 
-// Rows that expire in one record at most, so that a clock that jumps ahead does not hold up a tick for long.
-#define TALLY_EXPIRED_MAX (1u << 20)
-
 // Of one table. All zeros: of a table that nothing was counted in.
 struct tally_aging {
     struct tally_expiry expiry; // ttl; begun when it has an allocator

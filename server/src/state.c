@@ -20,6 +20,7 @@ enum tally_status tally_state_init(struct tally_state *state, const struct tally
         .dataset_bytes = (uint32_t)options->dataset.size,
         .tables_max = tables_max,
         .rows_max = options->rows_max ? options->rows_max : TALLY_ROWS_MAX,
+        .expired_max = options->expired_max ? options->expired_max : TALLY_EXPIRED_MAX,
         .frame_bytes_max = options->frame_bytes_max ? options->frame_bytes_max : TALLY_FRAME_BYTES_MAX,
         .clash_mask = options->clash_mask ? options->clash_mask : UINT64_MAX,
         .epoch = options->epoch,

@@ -48,7 +48,7 @@ struct tally_state_options {
     uint64_t epoch;             // of version 0
     struct tally_seed seed;
     // 0: those of limits.h. They are part of the function: all servers of a log have the same. Others are for tests.
-    uint32_t producers_max, tables_max, rows_max, frame_bytes_max;
+    uint32_t producers_max, tables_max, rows_max, frame_bytes_max, expired_max;
     uint64_t clash_mask; // 0: all bits; see server.h
 };
 
@@ -113,7 +113,7 @@ struct tally_state {
     const struct tally_alloc *alloc;
     uint8_t dataset[TALLY_NAME_BYTES_MAX];
     uint32_t dataset_bytes;
-    uint32_t tables_max, rows_max, frame_bytes_max;
+    uint32_t tables_max, rows_max, frame_bytes_max, expired_max;
     uint64_t clash_mask;
     uint64_t epoch, version, time_ms;
     struct tally_seed seed;

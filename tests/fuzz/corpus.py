@@ -88,8 +88,8 @@ def snapshot(epoch, version, time_ms, producers, names, tables=(), parts=()):
                b"".join(varint(v) for _, _, v in producers)]
     for number, column in zip((6, 7, 8), columns):
         message += field(number, 2, varint(len(column)) + column)
-    for table, kind in tables:
-        definition = field(1, 2, varint(len(table)) + table) + field(2, 0, varint(kind))
+    for table, kind, *more in tables:
+        definition = field(1, 2, varint(len(table)) + table) + field(2, 0, varint(kind)) + b"".join(more)
         message += field(9, 2, varint(len(definition)) + definition)
     if parts:
         message += field(10, 0, varint(len(parts)))
@@ -109,3 +109,21 @@ sketches = field(1, 2, varint(2) + b"\0\1") + b"".join(
     field(2, 2, varint(9) + b"\0" + struct.pack("<II", 1 << 6 | 1, 3 << 6 | 2)) for n in range(2))
 sketches = field(1, 0, varint(4)) + field(2, 2, varint(len(sketches)) + sketches)
 write("snapshot", "sketches", snapshot(EPOCH + 3, 1, CUT_MS + 20, [], ["frame-kinds-whole.bin"], kinds[:5], [sketches]))
+
+# Tables that age: files with a ttl and a window of six panes, repos with a ttl; when their rows were touched, and what is in the panes.
+def part(table, number, first, second, pane=None):
+    body = b"" if pane is None else field(1, 0, varint(pane))
+    for n, column in enumerate((first, second), 1 if pane is None else 2):
+        column = b"".join(varint(value) for value in column)
+        body += field(n, 2, varint(len(column)) + column)
+    return (field(1, 0, varint(table)) if table else b"") + field(number, 2, varint(len(body)) + body)
+
+
+NOW, PANE = CUT_MS + 20, (CUT_MS + 20) // 10000
+aged = [(b"files", 1, field(3, 0, varint(5000)), field(4, 0, varint(9)), field(5, 0, varint(2)), field(6, 0, varint(60000)), field(7, 0, varint(10000))),
+        (b"repos", 1, field(3, 0, varint(70)))]
+touches = [part(0, 4, [1, 0], [NOW - 1000, 1000]), part(1, 4, [0, 1], [NOW - 30, 0])]
+panes = [part(0, 5, [0], [4], PANE - 1), part(0, 5, [1, 0], [2, 2], PANE)]
+for name, parts in (("aged", touches[:1] + panes + touches[1:]), ("aged-in-part", touches[:1] + panes[:1]), ("aged-twice", touches[:1] * 2 + panes),
+                    ("aged-backwards", touches + panes[::-1])):
+    write("snapshot", name, snapshot(EPOCH, 1, NOW, [(7, 3, 1)], ["frame-first.bin"], aged, parts))

@@ -30,6 +30,7 @@ static void write_again(const struct tally_state *state, struct tally_mirror *mi
     FUZZ_CHECK(tally_state_init(&again, &options, &tally_alloc_libc) == TALLY_OK);
     FUZZ_CHECK(tally_snapshot_load(tally_writer_bytes(&out), &again) == TALLY_OK);
     FUZZ_CHECK(tally_digest_equal(again.digest, state->digest) && again.rows == state->rows);
+    FUZZ_CHECK(tally_state_due(&again) == tally_state_due(state));
     FUZZ_CHECK(again.producers.count == state->producers.count && again.epoch == state->epoch);
     tally_state_deinit(&again);
     test_writer_free(&out);

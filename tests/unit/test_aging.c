@@ -318,6 +318,42 @@ static void test_due_is_when_something_happens(void **unused)
     }
 }
 
+// A clock that jumped: the longest idle rows leave first, so many a record; what is counted meanwhile stays.
+static void test_many_expire_at_once(void **unused)
+{
+    (void)unused;
+    struct test_random random = test_random_start("aging: many at once");
+    struct lab lab;
+    lab_open(&lab, &random, &tally_alloc_libc);
+    lab.state.expired_max = 7;
+    const struct tally_definition definition = {.kind = TALLY_KIND_COUNTER, .ttl_ms = 100};
+    lab_begin(&lab, 0);
+    lab_define(&lab, &definition);
+    assert_int_equal(lab_end(&lab), TALLY_OK);
+    for (uint32_t key = 0; key < 20; key++) {
+        lab_begin(&lab, 1);
+        lab_batch(&lab, &(struct entry){.key = key, .amount = key}, 1);
+        assert_int_equal(lab_end(&lab), TALLY_OK);
+    }
+    lab_begin(&lab, 100000);
+    for (uint32_t key = 0; key < 7; key++) aged_leave(&lab.model[key]);
+    lab_batch(&lab, (struct entry[]){{.key = 19, .amount = 5}, {.key = 3, .amount = 1}}, 2);
+    assert_int_equal(lab_end(&lab), TALLY_OK);
+    lab_equals(&lab);
+    lab_restart(&lab, &tally_alloc_libc);
+    lab.state.expired_max = 7;
+    for (uint32_t gone = 14; gone <= 20; gone += 6) {
+        assert_true(tally_state_due(&lab.state) <= lab.time_ms);
+        lab_begin(&lab, 0);
+        for (uint32_t key = 7; key < (gone == 14 ? 14 : 19); key++) aged_leave(&lab.model[key]);
+        assert_int_equal(lab_end(&lab), TALLY_OK);
+        lab_equals(&lab);
+    }
+    assert_int_equal(tally_state_due(&lab.state), lab.time_ms + 100);
+    assert_int_equal(lab.state.rows, 2);
+    lab_close(&lab);
+}
+
 // The same life again with the 1st, 2nd ... allocation failing: the state says so, and gives all back.
 static void test_the_nth_allocation_fails(void **unused)
 {
@@ -415,9 +451,8 @@ static void test_parts_that_do_not_fit(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_lists),
-        cmocka_unit_test(test_due_is_when_something_happens),
-        cmocka_unit_test(test_the_nth_allocation_fails),
+        cmocka_unit_test(test_against_lists),         cmocka_unit_test(test_due_is_when_something_happens),
+        cmocka_unit_test(test_many_expire_at_once),   cmocka_unit_test(test_the_nth_allocation_fails),
         cmocka_unit_test(test_parts_that_do_not_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,6 +25,9 @@
 #define TALLY_SPAN_MS_MAX       (366u * 86400000ull) // of ttl and windows: a leap year
 #define TALLY_PANES_MAX         1024u                // panes in a window
 
+// What a clock that jumps ahead may do to one record.
+#define TALLY_EXPIRED_MAX (1u << 20) // rows that expire in it; the rest does in the next ones
+
 // Messages, in bytes. A receiver sets these on its socket before it listens or dials.
 #define TALLY_BATCH_BYTES_MAX   (1u << 20)  // one Request with a Batch
 #define TALLY_RECORD_BYTES_MAX  (16u << 20) // one log record: batches of one tick
