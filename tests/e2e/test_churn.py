@@ -7,9 +7,11 @@ import collections
 import json
 import os
 import re
+import shutil
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import harness
 from harness import ROOT, BIN, get, metric, post_get, recount, stream, wait_until
@@ -19,6 +21,8 @@ LONG = SECONDS >= 60
 WRITERS, TTL_MS, TICK_MS = 8, 100, 20
 RATE = int(os.environ.get("TALLY_CHURN_RATE", "50000" if LONG else "20000"))
 OVERFLOW = "__overflow__"
+NODE = shutil.which("node") or shutil.which("nodejs")
+PACKAGE = Path(os.environ.get("TALLY_NPM_FOLDER", BIN.parent / "npm" / "tallycast"))
 STEADY, STEADY_KEYS = 10, 1000  # of writers.c
 # What a server keeps by design, little enough to be full soon: changes for edges and for guests of the stream.
 KEPT = {"retention_bytes": "4M", "stream_retention_bytes": "2M", "snapshot_every": 400, "tick": TICK_MS}
@@ -68,6 +72,39 @@ class Writers:
         self.process.wait()
         self.process.stdout.close()
         self.process.stderr.close()
+
+
+class Guest:
+    """The npm package in Node, where there is one: what it says of itself."""
+
+    def __init__(self, case, edge):
+        self.process, self.lines = None, []
+        if not NODE or not PACKAGE.exists():
+            print("# no client: node or the package is missing", flush=True)
+            return
+        self.process = subprocess.Popen([NODE, str(ROOT / "tests/e2e/js/churn.mjs"), str(PACKAGE), f"ws://{edge.settings['http']}/v1/stream"],
+                                        stdout=subprocess.PIPE, text=True, preexec_fn=harness._die_with_parent)
+        case.addCleanup(self._clean_up)
+        self.start = time.monotonic()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.append((time.monotonic() - self.start, json.loads(line)))
+
+    def _clean_up(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def add_to(self, samples):
+        if self.lines:
+            samples["client in Node"] = [(at, line["rss"], line["memoryBytes"]) for at, line in self.lines]
+
+    def wait_digest(self, digest):
+        """It ends with the state that the server has."""
+        if self.process:
+            wait_until(lambda: self.lines and self.lines[-1][1]["digest"] == digest, lambda: f"{digest}, not {self.lines[-1:]}", 20)
 
 
 class Memory:
@@ -141,6 +178,7 @@ class Churn(harness.Case):
         lines = stream()
         self.count(server, lines)
         want = recount(lines)
+        guest = Guest(self, edge)
         memory = Memory(server, edge)
         writers = Writers(self, server, "churn", seconds, RATE)
         over = []
@@ -161,6 +199,7 @@ class Churn(harness.Case):
               f"of {len(late)} keys asked for at ttl + 2 ticks {sum(1 for ms in late if ms)} were there, at most {late[-1]:.0f} ms more", flush=True)
         self.assertGreater(result["keys"], RATE * seconds * 0.9)
         self.assertGreater(len(late), 8)
+        guest.add_to(memory.samples)
         memory.check(self, seconds)
         # A machine that is busy with other things stops the daemons, and this test, now and then.
         self.assertEqual(late[len(late) * 95 // 100], 0)
@@ -168,7 +207,7 @@ class Churn(harness.Case):
         self.assertLess(max(live), RATE * (TTL_MS + 2 * TICK_MS) / 1000 * 8)
         # Nothing else changed.
         want["steady"] = steady_counts(result)
-        self.wait_equal(server, edge)
+        guest.wait_digest(self.wait_equal(server, edge)["digest"])
         for daemon in (server, edge):
             self.assert_counts(daemon, want)
         digest = server.version()["digest"]
