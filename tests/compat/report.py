@@ -5,8 +5,7 @@
                                            else (sizes, and the table of hosts, aside: those are of the machine and the run)
     report.py --build build/dev --write    writes docs/compat.md, too
 
-Hosts: each test of a host leaves BUILD/hosts/NAME.json, {"host", "version", "passed": [...], "not_run": [...]}; one that is older than the module that
-it was of is not told.
+Hosts: each test of a host leaves BUILD/hosts/NAME.json (record.py); one that is older than the modules that it was of is not told.
 """
 import argparse
 import hashlib
@@ -149,14 +148,18 @@ def add_component(report):
 
 
 def add_hosts(report):
-    newest = max((path.stat().st_mtime for path in (report.build / "wasm").glob("tallycast*.wasm")), default=0)
+    """One line a host, of all that its tests left."""
+    newest, hosts = max((path.stat().st_mtime for path in (report.build / "wasm").glob("tallycast*.wasm")), default=0), {}
     for path in sorted((report.build / "hosts").glob("*.json")):
-        host = json.loads(path.read_text())
-        if path.stat().st_mtime >= newest:
-            report.hosts.append({"host": host["host"], "version": host.get("version", ""), "passed": host.get("passed", []),
-                                 "not_run": host.get("not_run", [])})
-        else:
+        if path.stat().st_mtime < newest:
             print(f"hosts/{path.name} is of an older module: not told", file=sys.stderr)
+            continue
+        found = json.loads(path.read_text())
+        host = hosts.setdefault(found["host"], {"host": found["host"], "version": "", "passed": [], "not_run": []})
+        host["version"] = host["version"] or found.get("version", "")
+        host["passed"] += found.get("passed", [])
+        host["not_run"] += found.get("not_run", [])
+    report.hosts = [hosts[name] for name in sorted(hosts, key=str.lower)]
 
 
 # ---------------------------------------------------------------------------------------------------- the document
@@ -195,12 +198,16 @@ def document(report):
     lines += ["", "What a pin costs is no secret: it announces the version that it is about to read by a sequentially consistent store to its reader's own line. On x86-64 "
               "that is one `xchg` natively, and a store with `mfence` in Wasmtime: it waits for the processor's own stores, for no other thread. Reads within a view "
               "have none.", "", "## Hosts", "",
-              "Each follows a real server under load and checks every read; what was not run on the machine of this table is told as that.", "", BEGIN_HOSTS, "",
+              "What the tests of each host found on the machine that wrote this: `tests/run.sh`, then the command above. A test that did not pass, or not with these modules, "
+              "is not here.", "", BEGIN_HOSTS, "",
               "| host | version | passed | not run |", "| --- | --- | --- | --- |"]
     component = next((one for one in report.artefacts if one["kind"] == "component"), None)
     if component:
-        lines.append(f"| component, by jco {component['jco']} in Node | {component['node']} | {', '.join(component['passed'])} | |")
-    lines += [f"| {one['host']} | {one['version']} | {', '.join(one['passed'])} | {', '.join(one['not_run'])} |" for one in report.hosts]
+        lines.append(f"| component, by {component['jco']} in Node | {component['node'].lstrip('v')} | {', '.join(component['passed'])} | |")
+    for one in report.hosts:
+        units = [name for name in one["passed"] if name.startswith("core.")]
+        passed = [name for name in one["passed"] if name not in units] + ([f"{len(units)} unit tests of the core"] if units else [])
+        lines.append(f"| {one['host']} | {one['version']} | {', '.join(passed)} | {', '.join(one['not_run'])} |")
     return "\n".join(lines + ["", END_HOSTS, ""])
 
 

@@ -5,6 +5,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import record
 import report
 import rules
 from wasm_code import Module
@@ -124,6 +125,20 @@ class Rules(unittest.TestCase):
         text = f"a | 12 KB |\n{report.BEGIN_HOSTS}\nNode 20\n{report.END_HOSTS}\n"
         self.assertEqual(report.held(text), report.held(text.replace("12 KB", "13 KB").replace("Node 20", "Node 22")))
         self.assertNotEqual(report.held(text), report.held(text.replace("a |", "b |")))
+
+
+class Recorded(unittest.TestCase):
+    LINES = ["test_plain_c (__main__.F.test_plain_c) ... ok", "test_in_wasmtime (__main__.F.test_in_wasmtime) ... skipped 'no edge'",
+             "test_long (__main__.F.test_long)", "What it does. ... # said meanwhile", "ok", "", "OK (skipped=1)"]
+
+    def test_what_is_told(self):
+        self.assertEqual(record.methods(self.LINES), [("plain c", "ok"), ("in wasmtime", "skipped 'no edge'"), ("long", "ok")])
+        self.assertEqual(record.outcome("C=plain_c", "t", 0, self.LINES)["passed"], ["t: plain c"])
+        self.assertEqual(record.outcome("C=in_wasmtime", "t", 0, self.LINES), {"host": "C", "version": "", "passed": [], "not_run": ["t: in wasmtime ('no edge')"]})
+        self.assertEqual(record.outcome("C", "t", 0, ["threads: ok"])["passed"], ["t"])
+        self.assertEqual(record.outcome("C", "t", 77, ["skipped: no clang"]), {"host": "C", "version": "", "passed": [], "not_run": ["t: skipped: no clang"]})
+        self.assertIsNone(record.outcome("C", "t", 1, self.LINES))
+        self.assertIsNone(record.outcome("C=gone", "t", 0, self.LINES))
 
 
 class Native(unittest.TestCase):
