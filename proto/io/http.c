@@ -2,6 +2,7 @@
 #include "http_guest.h"
 
 #include <errno.h>
+#include <io/address.h>
 #include <io/log.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
@@ -11,46 +12,10 @@
 
 // ---------------------------------------------------------------------------------------------------- HOST:PORT
 
-struct address {
-    char host[256], port[8];
-};
-
-static enum tally_status address_parse(const char *setting, const char *listen_at, struct address *out_address,
-                                       struct tally_reason *out_reason)
-{
-    const char *colon = strrchr(listen_at, ':'), *host = listen_at, *what = NULL;
-    size_t host_size = colon ? (size_t)(colon - listen_at) : 0;
-    unsigned long port = 0;
-    if (!colon || !colon[1] || strlen(colon + 1) > 5)
-        what = "expected HOST:PORT";
-    else if (host_size >= sizeof out_address->host)
-        what = "too long";
-    else if (*host == '[' && (host_size < 2 || host[host_size - 1] != ']'))
-        what = "the bracket is not closed";
-    else if (*host != '[' && memchr(host, ':', host_size))
-        what = "an IPv6 address belongs in brackets";
-    for (const char *p = colon ? colon + 1 : ""; !what && *p; p++)
-        if (*p < '0' || *p > '9' || (port = port * 10 + (unsigned)(*p - '0')) > 65535)
-            what = "the port is no number from 0 to 65535";
-    if (what) {
-        tally_reason_set(out_reason, "--%s \"%s\": %s", setting, listen_at, what);
-        return TALLY_INVALID;
-    }
-    if (*host == '[') {
-        host++;
-        host_size -= 2;
-    }
-    if (host_size == 1 && *host == '*') host_size = 0;
-    memcpy(out_address->host, host, host_size);
-    out_address->host[host_size] = '\0';
-    (void)snprintf(out_address->port, sizeof out_address->port, "%s", colon + 1);
-    return TALLY_OK;
-}
-
 enum tally_status tally_http_check(const char *setting, const char *listen_at, struct tally_reason *out_reason)
 {
-    struct address address;
-    return address_parse(setting, listen_at, &address, out_reason);
+    struct tally_address address;
+    return tally_address_parse(setting, listen_at, &address, out_reason);
 }
 
 // A bound socket, or -1 with errno.
@@ -90,11 +55,11 @@ static int sockets_open(struct tally_http *http, struct sockaddr_storage *addres
 
 static enum tally_status listen_on(struct tally_http *http, struct tally_reason *out_reason)
 {
-    struct address address;
+    struct tally_address address;
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *list;
     struct sockaddr_storage bound = {0};
     const char *listen_at = http->options.listen;
-    enum tally_status status = address_parse("http", listen_at, &address, out_reason);
+    enum tally_status status = tally_address_parse("http", listen_at, &address, out_reason);
     if (status) return status;
     int failed = getaddrinfo(address.host[0] ? address.host : NULL, address.port, &hints, &list);
     if (failed) {

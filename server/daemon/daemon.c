@@ -133,6 +133,7 @@ static void end_begin(struct daemon *daemon)
     daemon->grace_end_ms = uv_now(&daemon->loop) + daemon->options->grace_ms;
     (void)uv_timer_stop(&daemon->tick);
     (void)uv_timer_start(&daemon->stopping, on_stopping, STOPPING_MS, STOPPING_MS);
+    statsd_close(&daemon->statsd);
     enum tally_status status = tally_server_stop(daemon->server, daemon_now_ms());
     http_figures_update(daemon);
     if (status) fail(daemon, status);
@@ -175,7 +176,12 @@ static void on_push(void *ctx, struct tally_bytes message)
     daemon_after_input(daemon);
 }
 
-static void on_tick(uv_timer_t *timer) { tick(timer->data); }
+static void on_tick(uv_timer_t *timer)
+{
+    struct daemon *daemon = timer->data;
+    tick(daemon);
+    if (!daemon->ending) statsd_go_on(&daemon->statsd);
+}
 
 static void on_refusals(uv_timer_t *timer)
 {
@@ -263,7 +269,7 @@ static void serve(struct daemon *daemon)
         live = daemon_refuse(daemon, EXIT_REFUSED, TALLY_NO_MEMORY, "no memory for inputs");
     if (live) {
         http_figures_update(daemon);
-        live = http_open(daemon);
+        live = statsd_open(daemon) && http_open(daemon);
     }
     if (live)
         go_live(daemon);

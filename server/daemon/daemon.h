@@ -24,6 +24,7 @@
 #include "../store/snapshot_files.h"
 #include "inputs.h"
 #include "options.h"
+#include "statsd.h"
 #include "timed_log.h"
 
 enum exit_code { EXIT_DONE = 0, EXIT_WRONG_USE = 2, EXIT_CANNOT_REACH = 3, EXIT_REFUSED = 4 };
@@ -51,6 +52,7 @@ struct daemon {
     struct tally_pull *pull;
     struct tally_pub pub;
     struct inputs inputs;
+    struct statsd_input statsd;
     bool ending, loop_open;
     uint64_t grace_end_ms;
     unsigned quiet_rounds;
@@ -59,7 +61,7 @@ struct daemon {
     struct tally_reads_native *reads;
     struct tally_http *http;
     struct tally_feed *feed; // to the guests of /v1/stream
-    pthread_mutex_t mutex;   // of the two below: written by the loop's thread, read by any
+    pthread_mutex_t mutex;   // of the two below, and of statsd.listener: written by the loop's thread, read by any
     struct tally_server_stats stats;
     uint64_t ticks;
     _Atomic bool ready;

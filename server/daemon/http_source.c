@@ -180,6 +180,9 @@ static void metrics(void *ctx, struct tally_writer *out)
     batches_write(out, &stats);
     log_write(out, daemon, &stats);
     tally_metrics_mirror(out, &mirror_stats, &info);
+    pthread_mutex_lock(&daemon->mutex);
+    if (daemon->statsd.listener) tally_statsd_metrics(daemon->statsd.listener, out);
+    pthread_mutex_unlock(&daemon->mutex);
 }
 
 static bool count(void *ctx, void *reader, struct tally_http_count *count)

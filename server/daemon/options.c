@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "options.h"
 
+#include <io/address.h>
 #include <io/http.h>
+#include <io/statsd_listener.h>
 #include <string.h>
 
 #include "../src/definitions.h"
@@ -24,6 +26,16 @@ static const struct tally_setting table[] = {
     TEXT(catchup, "catchup", "URL", "tcp://127.0.0.1:7703", "Where who is behind asks (NNG REP)"),
     TEXT(http, "http", "HOST:PORT", "127.0.0.1:8090", "Where HTTP reads, metrics and health are answered"),
     NUMBER(http_threads, "http-threads", "threads", "1", 1, TALLY_HTTP_THREADS_MAX, "Threads that answer HTTP"),
+    TEXT(statsd, "statsd", "HOST:PORT", NULL,
+         "Where StatsD metrics come in, by UDP and TCP on the same port; not listened on unless set"),
+    TALLY_SETTING_LIST(
+        struct options, statsd_rules, "statsd-rule", "PREFIX=TABLE", NULL, TALLY_STATSD_RULES_MAX,
+        "StatsD metrics whose names begin with PREFIX go, without it, to TABLE, TABLE.gauges and so on, instead of "
+        "statsd, statsd.gauges; the longest prefix holds"),
+    CHOICE(statsd_tags, "statsd-tags", "key|drop", "key",
+           "Whether the tags of StatsD metrics are part of their keys (name;tag=value, sorted) or dropped"),
+    NUMBER(statsd_buffer, "statsd-buffer", "bytes", "8M", 4096, 1u << 30,
+           "Memory that the system is asked for to hold StatsD datagrams until they are read"),
     NUMBER(tick_ms, "tick", "ms", "20", 1, 60000, "Time between two versions while there is input"),
     CHOICE(tables, "tables", "open|closed", "open",
            "Whether a batch may begin any new table, or only those of --table"),
@@ -112,5 +124,9 @@ enum tally_status options_check(const struct options *options, struct tally_reas
         enum tally_status status = tally_endpoint_check(endpoints[i].setting, endpoints[i].url, tls, out_reason);
         if (status) return status;
     }
-    return tally_http_check("http", options->http, out_reason);
+    struct tally_statsd_rules rules;
+    struct tally_address address;
+    enum tally_status status = tally_statsd_rules_load(&options->statsd_rules, false, &rules, out_reason);
+    if (!status && options->statsd) status = tally_address_parse("statsd", options->statsd, &address, out_reason);
+    return status ? status : tally_http_check("http", options->http, out_reason);
 }

@@ -11,6 +11,10 @@ struct options {
     const char *data, *dataset;
     const char *ingest, *ingest_pull, *publish, *catchup, *http;
     uint64_t http_threads, tick_ms;
+    const char *statsd; // null: not listened on
+    struct tally_strings statsd_rules;
+    unsigned statsd_tags; // place in "key|drop"
+    uint64_t statsd_buffer;
     struct tally_strings table;
     unsigned tables, admin, durable; // places in "open|closed", "sync|none"
     uint64_t retention_versions, retention_bytes, snapshot_every, heartbeat_ms;

@@ -10,9 +10,10 @@
 #define TALLY_KEY_BYTES_MAX  1024u
 
 // State.
-#define TALLY_TABLES_MAX    256u       // tables in a dataset
-#define TALLY_ROWS_MAX      (1u << 28) // live keys in a table
-#define TALLY_PRODUCERS_MAX (1u << 16) // producers remembered for dedupe, and as many of one batch; the longest silent goes first
+#define TALLY_TABLES_MAX 256u       // tables in a dataset
+#define TALLY_ROWS_MAX   (1u << 28) // live keys in a table
+#define TALLY_PRODUCERS_MAX                                                                                            \
+    (1u << 16) // producers remembered for dedupe, and as many of one batch; the longest silent goes first
 
 // What a gauge, a min and a max hold: between -TALLY_LEVEL_MAX and this, so that the difference of any two fits into 64 bits.
 #define TALLY_LEVEL_MAX (((int64_t)1 << 62) - 1)
@@ -55,6 +56,13 @@
 #define TALLY_COUNT_REFUSALS_MAX        100u        // wrong events that an answer names
 #define TALLY_COUNT_PENDING_BYTES_MAX   (64u << 20) // bodies that wait to be acknowledged, in all; one always may
 #define TALLY_IDEMPOTENCY_KEY_BYTES_MAX 255u
+
+// StatsD.
+#define TALLY_STATSD_LINE_BYTES_MAX  8192u
+#define TALLY_STATSD_TAGS_MAX        64u
+#define TALLY_STATSD_RULES_MAX       64u
+#define TALLY_STATSD_CONNECTIONS_MAX 1024u       // by TCP
+#define TALLY_STATSD_SUMS_BYTES_MAX  (32u << 20) // keys and numbers of one tick
 
 // Readers of one mirror (slots); see mirror.h.
 #define TALLY_READERS_MAX 64u
