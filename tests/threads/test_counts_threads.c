@@ -22,12 +22,14 @@
         }                                                                                                              \
     } while (0)
 
-#define THREADS 6u
+#define THREADS    6u
+#define DRAINS_MIN 60u // so that everything that the drainer does has happened
 
 static struct tally_counts *counts;
 static _Atomic uint64_t added, offered; // sums of counters; of topk
 static _Atomic unsigned writers_left;
-static _Atomic uint64_t waited_for;
+static _Atomic uint64_t waited_for, attempts;
+static _Atomic unsigned drains;
 static unsigned rounds = 60000;
 
 struct waiting {
@@ -47,7 +49,8 @@ static void *writer(void *argument)
     struct tally_counter *counter;
     uint64_t mine = 0, others = 0;
     CHECK(tally_counts_join(counts, &counter) == TALLY_OK);
-    for (unsigned i = 0; i < rounds; i++) {
+    unsigned i = 0;
+    for (; i < rounds || atomic_load(&drains) < DRAINS_MIN; i++) {
         char key[16], name[16];
         struct tally_sum sum = {
             .counting = test_random_percent(&random, 95) ? TALLY_COUNTING_ADD : TALLY_COUNTING_TOPK,
@@ -55,7 +58,10 @@ static void *writer(void *argument)
                 tally_bytes(name, (size_t)snprintf(name, sizeof name, "t%u", (unsigned)test_random_below(&random, 3))),
             .key = tally_bytes(key, (size_t)snprintf(key, sizeof key, "%u", (unsigned)test_random_below(&random, 500))),
             .number = (int64_t)test_random_below(&random, 1000)};
-        if (tally_counts_put(counter, &sum) != TALLY_OK) continue;
+        if (tally_counts_put(counter, &sum) != TALLY_OK) {
+            sched_yield();
+            continue;
+        }
         if (sum.counting == TALLY_COUNTING_ADD)
             mine += (uint64_t)sum.number;
         else
@@ -72,6 +78,7 @@ static void *writer(void *argument)
         }
     }
     tally_counts_leave(&counter);
+    atomic_fetch_add(&attempts, i);
     atomic_fetch_add(&added, mine);
     atomic_fetch_add(&offered, others);
     atomic_fetch_sub(&writers_left, 1);
@@ -79,14 +86,14 @@ static void *writer(void *argument)
 }
 
 struct totals {
-    uint64_t added, offered, now_added, now_offered;
+    uint64_t added, offered, now_added, now_offered, takes;
     struct test_random random;
 };
 
 static enum tally_status take(void *ctx, const struct tally_sum *sum)
 {
     struct totals *totals = ctx;
-    if (test_random_below(&totals->random, 5000) == 0) return TALLY_NO_MEMORY;
+    if (test_random_below(&totals->random, 5000) == 0 || !totals->takes++) return TALLY_NO_MEMORY;
     if (sum->counting == TALLY_COUNTING_ADD)
         totals->now_added += (uint64_t)sum->number;
     else
@@ -104,7 +111,7 @@ int main(int argc, char **argv)
     writers_left = THREADS;
     for (uintptr_t i = 0; i < THREADS; i++)
         CHECK(pthread_create(&threads[i], NULL, writer, (void *)(totals.random.state + i)) == 0);
-    unsigned drains = 0, failed = 0;
+    unsigned failed = 0;
     for (bool last = false; !last;) {
         uint64_t drain;
         last = atomic_load(&writers_left) == 0 && !tally_counts_due(counts);
@@ -120,16 +127,21 @@ int main(int argc, char **argv)
         tally_counts_settle(counts, drain);
         struct tally_counts_stats stats;
         tally_counts_stats(counts, &stats);
-        tally_counts_gate(counts, ++drains % 10 == 0 ? TALLY_FULL : TALLY_OK);
-        tally_counts_refuse(counts, TALLY_COUNTING_ADD, tally_bytes("t1", 2),
-                            drains % 8 < 2 ? TALLY_FORBIDDEN : TALLY_OK);
+        unsigned number = atomic_fetch_add(&drains, 1);
+        bool gate = number % 10 == 0, refuse = number % 8 == 0;
+        tally_counts_gate(counts, gate ? TALLY_FULL : TALLY_OK);
+        tally_counts_refuse(counts, TALLY_COUNTING_ADD, tally_bytes("t1", 2), refuse ? TALLY_FORBIDDEN : TALLY_OK);
+        // So that somebody meets them, however few processors there are.
+        for (unsigned i = 0; (gate || refuse) && i < 100; i++) sched_yield();
     }
     for (unsigned i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
+    if (totals.added != added)
+        fprintf(stderr, "%llu drained of %llu\n", (unsigned long long)totals.added, (unsigned long long)added);
     CHECK(totals.added == added && totals.offered == offered);
     CHECK(added && offered && waited_for && failed);
     struct tally_counts_stats stats;
     tally_counts_stats(counts, &stats);
-    CHECK(stats.adds + stats.refused_full + stats.refused_table == (uint64_t)THREADS * rounds);
+    CHECK(stats.adds + stats.refused_full + stats.refused_table == attempts);
     printf("%u drains (%u cut short), %llu counted, %llu and %llu refused\n", drains, failed,
            (unsigned long long)stats.adds, (unsigned long long)stats.refused_full,
            (unsigned long long)stats.refused_table);
