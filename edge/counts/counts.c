@@ -204,7 +204,7 @@ static bool is_refused(const struct refused *refused, enum tally_counting counti
     return refused->counting == counting && tally_bytes_equal(tally_bytes(refused->name, refused->size), table);
 }
 
-static enum tally_status refusal(struct tally_counts *counts, const struct tally_sum *sum)
+enum tally_status tally_counts_refusal(struct tally_counts *counts, const struct tally_sum *sum)
 {
     enum tally_status status = TALLY_OK;
     pthread_mutex_lock(&counts->mutex);
@@ -242,7 +242,7 @@ enum tally_status tally_counts_put(struct tally_counter *counter, const struct t
         return status;
     }
     if (atomic_load_explicit(&counts->refused_count, memory_order_relaxed) &&
-        (status = refusal(counts, sum)) != TALLY_OK) {
+        (status = tally_counts_refusal(counts, sum)) != TALLY_OK) {
         add_to(&counter->table, 1);
         return status;
     }

@@ -112,6 +112,9 @@ uint64_t tally_counts_bytes_max(const struct tally_counts *counts);
 // TALLY_OK: open. Otherwise: what is told to who brings a new key.
 void tally_counts_gate(struct tally_counts *counts, enum tally_status status);
 
+// What is told of a table at present: TALLY_OK, or what a server said.
+enum tally_status tally_counts_refusal(struct tally_counts *counts, const struct tally_sum *sum);
+
 // What a server says about a table, for everybody who counts in it in this way, until it is taken back with TALLY_OK.
 void tally_counts_refuse(struct tally_counts *counts, enum tally_counting counting, struct tally_bytes table,
                          enum tally_status status);

@@ -94,6 +94,7 @@ static void do_persist(void *ctx, enum tally_sync_persist kind, struct tally_byt
         tally_feed_restart(edge->feed, &held);
         tally_store_rebase(edge->store);
     }
+    if (edge->counting) edge_counting_applied(edge->counting, held.epoch, held.version);
 }
 
 static void do_event(void *ctx, const struct tally_sync_event *event) { edge_log_event(ctx, event); }
@@ -204,7 +205,7 @@ static enum tally_status create_host(struct edge *edge, struct tally_reason *out
     const char *module = find_module(options, edge->module, sizeof edge->module);
     struct tally_host_options host = {.dataset = tally_bytes(options->dataset, strlen(options->dataset)),
                                       .memory_bytes_max = options->memory_max,
-                                      .readers_max = (uint32_t)options->threads + 1, // and the stored copy
+                                      .readers_max = (uint32_t)options->threads + 2, // stored copy, counting
                                       .module = module};
 #ifdef TALLY_HAVE_WASMTIME
     if (options->client != EDGE_CLIENT_NATIVE) {
@@ -351,6 +352,24 @@ static enum tally_status start_http(struct edge *edge, struct tally_reason *out_
     return tally_http_start(&http, &edge->source, &edge->http, out_reason);
 }
 
+static enum tally_status start_counting(struct edge *edge, struct tally_reason *out_reason)
+{
+    unsigned threads = (unsigned)edge->options->threads;
+    const struct edge_counting_options counting = {
+        .options = edge->options, .source = &edge->host_source, .reader = threads + 1, .loop = &edge->loop};
+    struct tally_view_info held;
+    if (!edge->options->count.count) return TALLY_OK;
+    enum tally_status status = edge_counting_start(&counting, &edge->counting, out_reason);
+    for (unsigned i = 0; status == TALLY_OK && i < threads; i++) {
+        status = tally_counts_join(edge_counting_counts(edge->counting), &edge->counters[i]);
+        if (status != TALLY_OK) tally_reason_set(out_reason, "no counter for a thread: %s", tally_status_str(status));
+    }
+    if (status != TALLY_OK) return status;
+    edge->host_ops->held(edge->host, &held);
+    edge_counting_applied(edge->counting, held.epoch, held.version);
+    return TALLY_OK;
+}
+
 // In the order in which a failure costs least: nothing is dialed or answered before the data was accepted.
 static int start(struct edge *edge)
 {
@@ -370,6 +389,7 @@ static int start(struct edge *edge)
     if (start_guests(edge, &reason) != TALLY_OK) return fail(EXIT_REFUSED, &reason);
     edge_reload_init(&edge->reload, &edge->loop, edge->host_ops, edge->host, edge->module[0] ? edge->module : NULL,
                      edge->guests);
+    if (start_counting(edge, &reason) != TALLY_OK) return fail(EXIT_REFUSED, &reason);
     edge_fill_source(edge);
     edge_show(edge, true);
     if (tally_store_start(edge->store, &edge->source, (unsigned)options->threads) != TALLY_OK) {
@@ -392,6 +412,8 @@ static void stop(struct edge *edge)
 #ifdef TALLY_HAVE_WASMTIME
     tally_guests_destroy(&edge->guests);
 #endif
+    for (size_t i = 0; i < TALLY_HTTP_THREADS_MAX; i++) tally_counts_leave(&edge->counters[i]);
+    edge_counting_stop(&edge->counting, (unsigned)grace_ms);
     tally_feed_destroy(&edge->feed);
     uint64_t spent_ms = clock_ms(CLOCK_MONOTONIC) - start_ms;
     tally_store_close(&edge->store, (unsigned)(grace_ms > spent_ms ? grace_ms - spent_ms : 0));

@@ -7,6 +7,7 @@
 #ifndef TALLYCAST_EDGE_EDGE_H
 #define TALLYCAST_EDGE_EDGE_H
 
+#include "counting.h"
 #include "options.h"
 #include "reload.h"
 
@@ -45,6 +46,9 @@ struct edge {
     struct tally_guests *guests; // null: none were set
     char module[4096];           // of the client; empty: it has none
     struct edge_reload reload;
+
+    struct edge_counting *counting;                         // null: nothing is counted here
+    struct tally_counter *counters[TALLY_HTTP_THREADS_MAX]; // one each HTTP thread, by its number
 
     pthread_mutex_t mutex; // of shown
     struct edge_shown shown;

@@ -2,10 +2,12 @@
 #include "options.h"
 
 #include <edge/guests/guests.h>
+#include <edge/src/producer.h>
 #include <edge/src/sync.h>
 #include <io/endpoint.h>
 #include <io/http.h>
 #include <string.h>
+#include <tallycast/limits.h>
 
 #ifdef TALLY_HAVE_WASMTIME
 #define CLIENTS "clients: wasm, native"
@@ -21,6 +23,17 @@ static const struct tally_setting table[] = {
                        TALLY_SYNC_SERVERS_MAX, "publish endpoint of a server; once for each server"),
     TALLY_SETTING_LIST(struct edge_options, catch_up, "catchup", "URL", "tcp://127.0.0.1:7703", TALLY_SYNC_SERVERS_MAX,
                        "catch-up endpoint of a server; the nth belongs to the nth subscribe"),
+    TALLY_SETTING_LIST(struct edge_options, count, "count", "URL", NULL, TALLY_PRODUCER_SERVERS_MAX,
+                       "ingest endpoint of a server, such as tcp://127.0.0.1:7701: what is counted at this edge goes "
+                       "there; several must read one log. Without it nothing can be counted here"),
+    TALLY_SETTING_NUMBER(struct edge_options, count_tick_ms, "count-tick", "ms", "50", 1, 60000,
+                         "what is counted here is merged for so long, then written and sent"),
+    TALLY_SETTING_NUMBER(struct edge_options, count_memory, "count-memory", "bytes", "16M", 1 << 18, 1 << 30,
+                         "memory in which the counts of one tick are merged"),
+    TALLY_SETTING_NUMBER(struct edge_options, count_spool, "count-spool", "bytes", "64M", 1 << 19,
+                         TALLY_SPOOL_BYTES_MAX,
+                         "most bytes of merged counts that wait for a server, at least twice count-memory; then new "
+                         "keys are refused. Its file takes up to twice as much"),
     TALLY_SETTING_TEXT(struct edge_options, http, "http", "HOST:PORT", "127.0.0.1:8091", "where reads are answered"),
     TALLY_SETTING_NUMBER(struct edge_options, threads, "threads", "threads", "2", 1, TALLY_HTTP_THREADS_MAX,
                          "threads that answer reads, each with its own client instance"),
@@ -84,6 +97,10 @@ enum tally_status edge_options_check(const struct edge_options *options, struct 
                          options->subscribe.count, options->catch_up.count);
         return TALLY_INVALID;
     }
+    if (options->count_spool < 2 * options->count_memory) {
+        tally_reason_set(out_reason, "--count-spool is less than twice --count-memory");
+        return TALLY_INVALID;
+    }
 #ifndef TALLY_HAVE_WASMTIME
     if (options->client == EDGE_CLIENT_WASM) {
         tally_reason_set(out_reason, "--client wasm: this edge was built without Wasmtime");
@@ -102,5 +119,7 @@ enum tally_status edge_options_check(const struct edge_options *options, struct 
         status = tally_endpoint_check("subscribe", options->subscribe.items[i], &tls, out_reason);
         if (status == TALLY_OK) status = tally_endpoint_check("catchup", options->catch_up.items[i], &tls, out_reason);
     }
+    for (size_t i = 0; status == TALLY_OK && i < options->count.count; i++)
+        status = tally_endpoint_check("count", options->count.items[i], &tls, out_reason);
     return status;
 }

@@ -10,7 +10,8 @@ enum edge_client { EDGE_CLIENT_AUTO, EDGE_CLIENT_WASM, EDGE_CLIENT_NATIVE };
 
 struct edge_options {
     const char *data, *dataset, *http, *module;
-    struct tally_strings subscribe, catch_up;
+    struct tally_strings subscribe, catch_up, count;
+    uint64_t count_tick_ms, count_memory, count_spool;
     uint64_t threads, max_age_ms, memory_max, grace_ms;
     struct tally_strings guests;
     uint64_t guest_deadline_ms, guest_memory_max;

@@ -244,9 +244,25 @@ static void get_metrics(void *ctx, struct tally_writer *out)
 #ifdef TALLY_HAVE_WASMTIME
     if (edge->guests) tally_guests_metrics(edge->guests, out);
 #endif
+    if (edge->counting) edge_counting_metrics(edge->counting, out);
+}
+
+static enum tally_status get_mine(void *ctx, unsigned thread, void *reader, struct tally_bytes table,
+                                  struct tally_bytes key, struct tally_http_mine *out_mine)
+{
+    struct edge *edge = ctx;
+    return edge_counting_mine(edge->counting, edge->counters[thread], reader, table, key, out_mine);
 }
 
 // ---------------------------------------------------------------------------------------------------- source
+
+static bool count(void *ctx, void *reader, struct tally_http_count *count)
+{
+    struct edge *edge = ctx;
+    (void)reader;
+    edge_counting_post(edge->counting, count);
+    return true;
+}
 
 static enum tally_status open_reader(void *ctx, unsigned thread, void **out_reader)
 {
@@ -278,6 +294,8 @@ void edge_fill_source(struct edge *edge)
     edge->source.state = get_state;
     edge->source.ready = get_ready;
     edge->source.metrics = get_metrics;
+    if (edge->counting) edge->source.get_mine = get_mine;
+    if (edge->counting) edge->source.count = count;
 #ifdef TALLY_HAVE_WASMTIME
     if (edge->guests) edge->source.call = call_guest;
 #endif

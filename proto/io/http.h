@@ -71,6 +71,14 @@ struct tally_http_count {
 // From any thread, once for each that was taken: it is decided. Neither `count` nor its sums are the owner's any more.
 void tally_http_counted(struct tally_http_count *count);
 
+// "Global plus mine": the value of a counter, and what this process counted for it that is not in that value.
+struct tally_http_mine {
+    int64_t value, mine, total; // total: their sum
+    bool found;                 // the value; else it is 0
+    bool in_doubt; // a part of `mine` may be in the value too: a batch of before the last start is not acknowledged yet
+    struct tally_view_info info; // epoch and version that the value is of
+};
+
 // All slots must be filled but for those marked. `reader` is what open_reader gave for the calling thread.
 struct tally_http_source {
     void *ctx;
@@ -111,6 +119,10 @@ struct tally_http_source {
     // TALLY_CHUNK_BYTES_MAX.
     enum tally_status (*write_chunk)(void *reader, const struct tally_http_view *view, struct tally_cursor *cursor,
                                      uint32_t *chunk, uint8_t *out, size_t *out_bytes, bool *out_more);
+
+    // Null: nothing is counted here. On the thread of that number, which owns `reader`. TALLY_BUSY: not now.
+    enum tally_status (*get_mine)(void *ctx, unsigned thread, void *reader, struct tally_bytes table,
+                                  struct tally_bytes key, struct tally_http_mine *out_mine);
 
     // Null: there are no guests. Answers a request to one, on the thread of that number, which owns `reader`. 0, or the status that is
     // answered instead, with the reason.

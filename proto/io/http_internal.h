@@ -198,7 +198,7 @@ void http_route(struct http_connection *connection);
 void http_error(struct http_connection *connection, unsigned status, const char *message);
 void http_get_version(struct http_connection *connection);
 void http_get_tables(struct http_connection *connection);
-void http_get_key(struct http_connection *connection, struct tally_bytes path); // "table/key", still percent-encoded
+void http_get_key(struct http_connection *connection, struct tally_bytes path, struct tally_bytes query); // "table/key", still percent-encoded
 void http_post_get(struct http_connection *connection);
 void http_get_metrics(struct http_connection *connection);
 void http_get_readyz(struct http_connection *connection);

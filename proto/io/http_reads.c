@@ -191,7 +191,37 @@ static const char *key_path_parse(struct http_thread *thread, struct tally_bytes
     return NULL;
 }
 
-void http_get_key(struct http_connection *connection, struct tally_bytes path)
+// The key with what was counted here and is not in its value.
+static void get_mine(struct http_connection *connection, struct tally_bytes table, struct tally_bytes key)
+{
+    const struct tally_http_source *source = source_of(connection);
+    struct http_thread *thread = connection->thread;
+    struct tally_http_mine mine;
+    struct tally_json json;
+    if (!source->get_mine) {
+        http_error(connection, 400, "mine: nothing is counted here");
+        return;
+    }
+    enum tally_status status = source->get_mine(source->ctx, thread->number, thread->reader, table, key, &mine);
+    if (status != TALLY_OK) {
+        http_error(connection, 503, tally_status_str(status));
+        return;
+    }
+    bool found = mine.found || mine.mine;
+    json_begin(connection, found ? 200 : 404, &json);
+    if (!found) tally_json_str(&json, "error", "not found");
+    tally_json_bytes(&json, "table", table);
+    tally_json_bytes(&json, "key", key);
+    if (!tally_utf8_valid(key)) tally_json_base64(&json, "key_base64", key);
+    tally_json_i64(&json, "value", mine.value);
+    tally_json_i64(&json, "mine", mine.mine);
+    tally_json_i64(&json, "total", mine.total);
+    tally_json_u64(&json, "in_doubt", mine.in_doubt);
+    version_fields(connection, &json, &mine.info);
+    json_end(connection, &json);
+}
+
+void http_get_key(struct http_connection *connection, struct tally_bytes path, struct tally_bytes query)
 {
     const struct tally_http_source *source = source_of(connection);
     struct http_thread *thread = connection->thread;
@@ -204,6 +234,10 @@ void http_get_key(struct http_connection *connection, struct tally_bytes path)
     const char *wrong = key_path_parse(thread, path, &table, &key);
     if (wrong) {
         http_error(connection, 400, wrong);
+        return;
+    }
+    if (tally_bytes_equal(query, tally_bytes("?mine=1", 7))) {
+        get_mine(connection, table, key);
         return;
     }
     if (!pin(connection, &view, &info)) return;

@@ -44,7 +44,8 @@ void http_route(struct http_connection *connection)
     bool get = connection->parser.method == HTTP_GET || connection->head, post = connection->parser.method == HTTP_POST;
     if (size > key_path_size && memcmp(url, key_path, key_path_size) == 0) {
         if (get)
-            http_get_key(connection, tally_bytes(url + key_path_size, size - key_path_size));
+            http_get_key(connection, tally_bytes(url + key_path_size, size - key_path_size),
+                         tally_bytes(url + size, strlen(url) - size));
         else
             method_wrong(connection, "GET, HEAD");
         return;

@@ -253,10 +253,26 @@ enum tally_status tally_sums_get(const struct tally_sums *sums, enum tally_count
     return TALLY_OK;
 }
 
+bool tally_sums_find(const struct tally_sums *sums, enum tally_counting counting, struct tally_bytes table,
+                     struct tally_bytes key, uint32_t *out_number)
+{
+    const struct tally_sum sum = {.counting = counting, .table = table, .key = key};
+    const struct tally_sums_entry *entry = look(sums, &sum);
+    assert(counting != TALLY_COUNTING_MEMBER);
+    if (entry) *out_number = (uint32_t)(entry - sums->entries) - sums->first;
+    return entry != NULL;
+}
+
 void tally_sums_at(const struct tally_sums *sums, uint32_t number, struct tally_sum *out_sum)
 {
     assert(number < tally_sums_count(sums));
     *out_sum = sum_of(sums, &sums->entries[sums->first + number]);
+}
+
+uint32_t tally_sums_table_at(const struct tally_sums *sums, uint32_t number)
+{
+    assert(number < tally_sums_count(sums));
+    return sums->entries[sums->first + number].table;
 }
 
 // ---------------------------------------------------------------------------------------------------- leaving

@@ -64,6 +64,9 @@ TALLY_CHECKED enum tally_status tally_sums_add(struct tally_sums *sums, const st
 TALLY_CHECKED enum tally_status tally_sums_get(const struct tally_sums *sums, enum tally_counting counting,
                                                struct tally_bytes table, struct tally_bytes key,
                                                enum tally_counting *out_counting, int64_t *out_number);
+// Its number, as of tally_sums_at. No members.
+bool tally_sums_find(const struct tally_sums *sums, enum tally_counting counting, struct tally_bytes table,
+                     struct tally_bytes key, uint32_t *out_number);
 // Whether adding this would make no new entry.
 bool tally_sums_has(const struct tally_sums *sums, const struct tally_sum *sum);
 
@@ -71,6 +74,9 @@ static inline uint32_t tally_sums_count(const struct tally_sums *sums) { return 
 
 // Entry number 0 to count - 1, in order of their coming.
 void tally_sums_at(const struct tally_sums *sums, uint32_t number, struct tally_sum *out_sum);
+
+// A number of its (table, kind), below TALLY_SUMS_TABLES_MAX: the same for entries that have these in common, until something is dropped.
+uint32_t tally_sums_table_at(const struct tally_sums *sums, uint32_t number);
 
 // The first `count` entries leave. Cost: O(count), and now and then a copy of what stays.
 void tally_sums_drop(struct tally_sums *sums, uint32_t count);

@@ -40,6 +40,10 @@
 // A message of /v1/stream, with its kind. A chunk of a whole state is at least 100 bytes below its own limit.
 #define TALLY_STREAM_MESSAGE_BYTES_MAX (1u << 20)
 
+// Counts of an edge that wait for a server: the most that the setting `count-spool` allows, and one group of the spool's file.
+#define TALLY_SPOOL_BYTES_MAX       (1u << 30)
+#define TALLY_SPOOL_GROUP_BYTES_MAX (2 * TALLY_SPOOL_BYTES_MAX - 1)
+
 // Streams of one process.
 #define TALLY_STREAMS_MAX 65536u
 
