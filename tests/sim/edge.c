@@ -275,6 +275,7 @@ static void let_go(struct sim_edge *edge)
 {
     unpin(edge);
     if (edge->sync) collect(edge);
+    sim_tally_stop(edge);
     tally_sync_destroy(&edge->sync);
     SIM_CHECK(edge->sim, edge->alloc.blocks == 0);
     if (edge->mirror) tally_reader_close(&edge->reader);
@@ -317,7 +318,8 @@ static bool create(struct sim_edge *edge)
         return false;
     }
     SIM_CHECK(sim, tally_reader_open(edge->mirror, &edge->reader) == TALLY_OK);
-    return tally_sync_create(&options, &ops, edge, &edge->alloc.alloc, &edge->sync) == TALLY_OK;
+    return tally_sync_create(&options, &ops, edge, &edge->alloc.alloc, &edge->sync) == TALLY_OK &&
+           sim_tally_start(edge);
 }
 
 static void start(struct sim_edge *edge)
@@ -408,7 +410,7 @@ void sim_edge_calm(struct sim_edge *edge)
     }
 }
 
-void sim_edge_step(struct sim_edge *edge)
+void sim_edge_step(struct sim_edge *edge, bool more)
 {
     struct sim *sim = edge->sim;
     if (!edge->up && sim->now_ms >= edge->start_ms) start(edge);
@@ -422,6 +424,7 @@ void sim_edge_step(struct sim_edge *edge)
         SIM_CHECK(sim, tally_sync_due(edge->sync) > sim->now_ms);
         check_served(edge);
     }
+    sim_tally_step(edge, more);
     struct tally_sync_info info;
     tally_sync_info(edge->sync, sim_edge_now(edge), &info);
     SIM_CHECK(sim, info.held.epoch == edge->held.epoch && info.held.version == edge->held.version);
@@ -438,6 +441,7 @@ void sim_edge_init(struct sim *sim, uint32_t number)
 {
     struct sim_edge *edge = &sim->edges[number];
     *edge = (struct sim_edge){.sim = sim, .number = number, .store = test_writer(), .rebase = true};
+    edge->tally.spool = edge->tally.write = test_writer();
     test_alloc_init(&edge->alloc);
     for (unsigned i = 0; i < SIM_LINKS; i++) edge->links[i].up = true;
     edge->start_ms = sim->now_ms + test_random_below(&sim->random, 2000);
@@ -447,5 +451,6 @@ void sim_edge_free(struct sim_edge *edge)
 {
     let_go(edge);
     test_writer_free(&edge->store);
+    sim_tally_free(edge);
     free(edge->places);
 }

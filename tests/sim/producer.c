@@ -68,17 +68,78 @@ static void encode(struct sim *sim, struct sim_batch *batch)
     test_batch_free(&out);
 }
 
-static struct sim_batch *new_batch(struct sim *sim, uint64_t producer)
+static void append(struct sim_instance *instance, struct sim_batch *batch)
 {
-    struct sim_instance *instance = sim_instance(sim, producer);
-    struct sim_batch *batch = calloc(1, sizeof *batch);
-    if (!batch) abort();
     if ((instance->count & (instance->count - 1)) == 0) {
         instance->batches =
             realloc(instance->batches, (instance->count ? instance->count * 2 : 1) * sizeof *instance->batches);
         if (!instance->batches) abort();
     }
     instance->batches[instance->count++] = batch;
+}
+
+// Number of the key that sim_key makes.
+static uint32_t key_number(struct sim *sim, struct tally_bytes key)
+{
+    char text[32] = {0};
+    size_t size = 4;
+    SIM_CHECK(sim, key.size > 4 && memcmp(key.data, "key-", 4) == 0);
+    for (; size < key.size && key.data[size] >= '0' && key.data[size] <= '9'; size++)
+        text[size - 4] = (char)key.data[size];
+    return (uint32_t)strtoul(text, NULL, 10);
+}
+
+struct sim_batch *sim_tally_batch(struct sim *sim, uint32_t edge, struct tally_bytes request)
+{
+    struct tally_bytes inner;
+    struct tally_batch_reader reader;
+    struct tally_entries_reader entries;
+    SIM_CHECK(sim, tally_request_batch(request, &inner) == TALLY_OK && tally_batch_open(inner, &reader) == TALLY_OK);
+    uint64_t id = reader.header.producer, sequence = reader.header.sequence;
+    struct sim_instance *instance = sim_instance_of(sim, id);
+    if (!instance) {
+        instance = sim_instance(sim, sim_instance_new(sim));
+        instance->id = id;
+        instance->edge = edge;
+    }
+    SIM_CHECK(sim, instance->edge == edge && sequence >= 1 && sequence <= instance->count + 1);
+    if (sequence <= instance->count) {
+        struct sim_batch *known = instance->batches[sequence - 1];
+        if (!tally_bytes_equal(tally_bytes(known->request, known->request_bytes), request))
+            sim_fail(sim, "edge %u sends batch %llu with other content", edge, (unsigned long long)sequence);
+        return known;
+    }
+    struct sim_batch *batch = calloc(1, sizeof *batch);
+    if (batch) batch->entry = calloc(sim->config.keys, sizeof *batch->entry);
+    if (!batch || !batch->entry) abort();
+    append(instance, batch);
+    batch->producer = (uint64_t)(instance - sim->truth.instances) + 1;
+    batch->sequence = sequence;
+    while (tally_batch_next_table(&reader, &entries)) {
+        struct tally_bytes key;
+        int64_t amount;
+        SIM_CHECK(sim, tally_bytes_equal(entries.table, sim_table(SIM_TABLE_TALLIED)));
+        while (tally_entries_next(&entries, &key, &amount)) {
+            SIM_CHECK(sim, batch->entries < sim->config.keys && amount > 0); // each key once
+            batch->entry[batch->entries].table = SIM_TABLE_TALLIED;
+            batch->entry[batch->entries].key = key_number(sim, key);
+            batch->entry[batch->entries++].amount = amount;
+        }
+    }
+    batch->request = test_exact_copy(request.data, request.size);
+    batch->request_bytes = request.size;
+    SIM_CHECK(sim, tally_request_batch(tally_bytes(batch->request, request.size), &batch->inner) == TALLY_OK);
+    sim->counters.batches++;
+    return batch;
+}
+
+static struct sim_batch *new_batch(struct sim *sim, uint64_t producer)
+{
+    struct sim_instance *instance = sim_instance(sim, producer);
+    struct sim_batch *batch = calloc(1, sizeof *batch);
+    if (batch) batch->entry = calloc(SIM_BATCH_ENTRIES, sizeof *batch->entry);
+    if (!batch || !batch->entry) abort();
+    append(instance, batch);
     batch->producer = producer;
     batch->sequence = instance->count;
     draw_entries(sim, batch);

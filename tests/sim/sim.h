@@ -8,6 +8,7 @@
 //   net.c       messages in flight
 //   server.c    the server process and its disk
 //   edge.c      an edge process and its stored copy
+//   tally.c     what an edge counts itself, and its spool
 //   producer.c  those who count, and resend until they know
 //   truth.c     what must hold: a naive model that follows the log, and the versions that were cut
 #ifndef TALLY_SIM_H
@@ -18,6 +19,7 @@
 #include "../support/log_memory.h"
 #include "../support/random.h"
 
+#include <edge/src/producer.h>
 #include <edge/src/sync.h>
 #include <messages/messages.h>
 #include <server/src/server.h>
@@ -29,7 +31,10 @@ enum {
     SIM_EDGES_MAX = 5,
     SIM_LINKS = 2, // of an edge to the server: as two servers of one log would be to it
     SIM_PRODUCERS_MAX = 5,
-    SIM_TABLES = 4, // the last one has removals
+    SIM_TABLES_DRAWN = 4,                 // of producers; the last one has removals
+    SIM_TABLE_TALLIED = SIM_TABLES_DRAWN, // what edges count themselves
+    SIM_TABLES,
+    SIM_TALLY_SHARED = 3, // keys of it that all edges count; the others belong to one each
     SIM_KEYS_MAX = 1800,
     SIM_WINDOW = 3, // batches that a producer has in doubt at a time
     SIM_BATCH_ENTRIES = 40,
@@ -40,7 +45,7 @@ enum {
 #define SIM_UNIX_MS       1732300000000u
 #define SIM_MEMORY_BYTES  (64u << 20)
 #define SIM_CONVERGE_MS   20000u
-#define SIM_TABLE_REMOVED (SIM_TABLES - 1)
+#define SIM_TABLE_REMOVED (SIM_TABLES_DRAWN - 1)
 #define SIM_OVERFLOW      SIM_KEYS_MAX // the number of the key, of tables with max_keys
 
 // ---------------------------------------------------------------------------------------------------- what a seed means
@@ -55,6 +60,8 @@ struct sim_config {
     unsigned removals, huge_amounts;
     bool synchronous; // a log that is not may lose its end in a crash
     bool calm;        // no faults at all
+    bool tallies;     // edges count, too
+    uint64_t spool_bytes_max, tally_batch_bytes_max;
     uint64_t tick_ms, heartbeat_ms;
     uint64_t retired_bytes_max;
     uint64_t clash_mask;
@@ -91,13 +98,15 @@ struct sim_batch {
     struct {
         uint32_t table, key;
         int64_t amount; // -1: a removal
-    } entry[SIM_BATCH_ENTRIES];
+    } *entry;
 };
 
 // One producer id. Its number is its place in the list plus one.
 struct sim_instance {
     uint64_t last_effective; // its last sequence in the log
     uint64_t acked_max;
+    uint64_t id;                // of an edge's producer: drawn by itself. Else 0: it is its number
+    uint32_t edge;              // its number
     struct sim_batch **batches; // by sequence
     size_t count;
 };
@@ -123,6 +132,7 @@ struct sim_truth {
     uint64_t rows;
     uint64_t time_ms;                                // of the last record
     struct tally_definition definitions[SIM_TABLES]; // as the log has them
+    int64_t tallied[SIM_EDGES_MAX][SIM_KEYS_MAX];    // of SIM_TABLE_TALLIED, by the log
     struct sim_cut *cuts;
     size_t cuts_count, cuts_bits;
     struct sim_instance *instances;
@@ -172,6 +182,24 @@ struct sim_place {
     uint64_t epoch, version;
 };
 
+struct sim_pending {
+    uint64_t drain;
+    uint32_t key;
+    int64_t amount;
+};
+
+// What an edge counts itself: tally.c.
+struct sim_tally {
+    struct tally_producer *core;
+    struct tally_writer spool, write; // groups on the disk; the one that is being written
+    bool writing, write_anew, broken;
+    uint64_t write_due_ms, drain_ms, drain;
+    uint64_t acked_version, boot_version; // of the log when something was acknowledged last; and in an earlier life
+    int64_t undrained[SIM_KEYS_MAX], taken[SIM_KEYS_MAX], durable[SIM_KEYS_MAX];
+    struct sim_pending *pending; // taken, not told as durable
+    size_t pending_count, pending_capacity;
+};
+
 struct sim_edge {
     struct sim *sim;
     uint32_t number;
@@ -190,6 +218,7 @@ struct sim_edge {
         bool connected; // as the edge was told
         uint64_t until_ms;
     } links[SIM_LINKS];
+    struct sim_tally tally;
     // The stored copy.
     struct tally_writer store;
     size_t store_base; // its size when it was written anew
@@ -226,14 +255,18 @@ struct sim_producer {
     X(duplicated)                                                                                                      \
     X(corrupted)                                                                                                       \
     X(forged)                                                                                                          \
-    X(replayed) X(partitions) X(server_crashes) X(server_dooms) X(server_stops) X(server_restarts) X(recover_refused)  \
-        X(disk_failures) X(losses) X(records_damaged) X(foreign_records) X(tails_lost) X(snapshots)                    \
-            X(snapshots_refused) X(edge_crashes) X(edge_boots) X(boot_messages) X(stores_damaged) X(stores_lost)       \
-                X(stores_rewritten) X(clock_jumps) X(no_memory) X(batches) X(acks) X(repeats) X(holes) X(given_up)     \
-                    X(pushes) X(removals) X(frames_applied) X(deltas) X(wholes) X(chunks) X(restarts) X(repairs)       \
-                        X(early) X(refused) X(timeouts) X(stalled) X(pins) X(verified_rows) X(frames_replayed)         \
-                            X(keys_drawn) X(expired) X(slid) X(overflowed) X(redefined) X(virtual_ms)                  \
-                                X(converge_ms_max)
+    X(replayed)                                                                                                        \
+    X(partitions)                                                                                                      \
+    X(server_crashes)                                                                                                  \
+    X(server_dooms) X(server_stops) X(server_restarts) X(recover_refused) X(disk_failures) X(losses)                   \
+        X(records_damaged) X(foreign_records) X(tails_lost) X(snapshots) X(snapshots_refused) X(edge_crashes)          \
+            X(edge_boots) X(boot_messages) X(stores_damaged) X(stores_lost) X(stores_rewritten) X(clock_jumps)         \
+                X(no_memory) X(batches) X(acks) X(repeats) X(holes) X(given_up) X(pushes) X(removals)                  \
+                    X(frames_applied) X(deltas) X(wholes) X(chunks) X(restarts) X(repairs) X(early) X(refused)         \
+                        X(timeouts) X(stalled) X(pins) X(verified_rows) X(frames_replayed) X(keys_drawn) X(expired)    \
+                            X(slid) X(overflowed) X(redefined) X(virtual_ms) X(converge_ms_max) X(tallied)             \
+                                X(tally_refused) X(tally_acks) X(spool_full) X(spool_failures) X(renamed)              \
+                                    X(mine_checked) X(mine_based) X(mine_old)
 
 struct sim_counters {
 #define X(name) uint64_t name;
@@ -253,7 +286,8 @@ struct sim {
     size_t heap_count, heap_capacity;
     uint64_t order;
     struct sim_message old[SIM_OLD]; // published messages and answers of any time before
-    uint64_t channel_ms[SIM_EDGES_MAX + SIM_PRODUCERS_MAX][SIM_LINKS][6]; // last due of a channel that keeps order
+    uint64_t channel_ms[SIM_EDGES_MAX + SIM_PRODUCERS_MAX + SIM_EDGES_MAX][SIM_LINKS]
+                       [6]; // last due of a channel that keeps order
     struct sim_server server;
     struct sim_edge edges[SIM_EDGES_MAX];
     struct sim_producer producers[SIM_PRODUCERS_MAX];
@@ -281,6 +315,15 @@ struct tally_bytes sim_table(uint32_t table);
 // world.c
 void sim_run(struct sim *sim, uint64_t seed, uint64_t steps, bool verbose);
 
+// tally.c
+bool sim_tally_start(struct sim_edge *edge);
+void sim_tally_stop(struct sim_edge *edge);
+void sim_tally_step(struct sim_edge *edge, bool more);
+void sim_tally_ack(struct sim_edge *edge, const struct sim_message *message);
+bool sim_tally_idle(const struct sim_edge *edge);
+void sim_tally_final(struct sim_edge *edge);
+void sim_tally_free(struct sim_edge *edge);
+
 // net.c
 void sim_send(struct sim *sim, const struct sim_message *message, struct tally_bytes bytes);
 bool sim_receive(struct sim *sim, struct sim_message *out_message); // owns its data
@@ -297,7 +340,7 @@ uint64_t sim_server_now(const struct sim *sim);
 // edge.c
 void sim_edge_init(struct sim *sim, uint32_t number);
 void sim_edge_free(struct sim_edge *edge);
-void sim_edge_step(struct sim_edge *edge);
+void sim_edge_step(struct sim_edge *edge, bool more);
 void sim_edge_faults(struct sim_edge *edge);
 void sim_edge_calm(struct sim_edge *edge); // all faults of the edge end
 void sim_edge_receive(struct sim_edge *edge, const struct sim_message *message);
@@ -310,6 +353,10 @@ bool sim_producer_idle(const struct sim_producer *producer);
 
 // truth.c
 struct sim_instance *sim_instance(struct sim *sim, uint64_t producer);
+// By the id on the wire; null when none has it.
+struct sim_instance *sim_instance_of(struct sim *sim, uint64_t id);
+// The batch in an edge's request: known, with the same bytes, or noted now. Never null.
+struct sim_batch *sim_tally_batch(struct sim *sim, uint32_t edge, struct tally_bytes request);
 uint64_t sim_instance_new(struct sim *sim);
 void sim_truth_sent(struct sim *sim, struct sim_batch *batch);
 void sim_truth_acked(struct sim *sim, struct sim_batch *batch);

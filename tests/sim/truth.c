@@ -25,7 +25,7 @@ static uint32_t key_after(const struct sim *sim, uint32_t key)
 
 struct tally_bytes sim_table(uint32_t table)
 {
-    static const char *const names[SIM_TABLES] = {"files", "repos", "other", "removed"};
+    static const char *const names[SIM_TABLES] = {"files", "repos", "other", "removed", "tallied"};
     return test_text(names[table]);
 }
 
@@ -35,6 +35,15 @@ struct sim_instance *sim_instance(struct sim *sim, uint64_t producer)
 {
     if (producer == 0 || producer > sim->truth.instances_count) return NULL;
     return &sim->truth.instances[producer - 1];
+}
+
+struct sim_instance *sim_instance_of(struct sim *sim, uint64_t id)
+{
+    struct sim_instance *instance = sim_instance(sim, id);
+    if (instance && !instance->id) return instance;
+    for (size_t i = sim->truth.instances_count; i-- > 0;)
+        if (sim->truth.instances[i].id == id) return &sim->truth.instances[i];
+    return NULL;
 }
 
 uint64_t sim_instance_new(struct sim *sim)
@@ -172,7 +181,7 @@ static void apply_batch(struct sim *sim, struct tally_bytes bytes)
 {
     struct tally_batch_reader reader;
     if (tally_batch_open(bytes, &reader) != TALLY_OK) sim_fail(sim, "a batch in the log does not open");
-    struct sim_instance *instance = sim_instance(sim, reader.header.producer);
+    struct sim_instance *instance = sim_instance_of(sim, reader.header.producer);
     uint64_t sequence = reader.header.sequence;
     if (!instance || sequence > instance->count) sim_fail(sim, "a batch in the log that nobody sent");
     struct sim_batch *batch = instance->batches[sequence - 1];
@@ -184,6 +193,8 @@ static void apply_batch(struct sim *sim, struct tally_bytes bytes)
     instance->last_effective = sequence;
     batch->effective = true;
     count(sim, batch);
+    for (unsigned e = 0; instance->id && e < batch->entries; e++)
+        sim->truth.tallied[instance->edge][batch->entry[e].key] += batch->entry[e].amount;
 }
 
 static void apply_record(struct sim *sim, struct tally_bytes record, uint64_t version)
@@ -203,6 +214,7 @@ void sim_truth_lose(struct sim *sim, uint64_t version)
     struct sim_truth *truth = &sim->truth;
     truth->rows = truth->time_ms = 0;
     memset(truth->definitions, 0, sizeof truth->definitions);
+    memset(truth->tallied, 0, sizeof truth->tallied);
     for (size_t t = 0; t < SIM_TABLES; t++) {
         for (size_t k = 0; k <= SIM_KEYS_MAX; k++) {
             truth->cells[t][k].live = false;
@@ -481,6 +493,7 @@ void sim_truth_free(struct sim *sim)
     for (size_t i = 0; i < truth->instances_count; i++) {
         for (size_t b = 0; b < truth->instances[i].count; b++) {
             free(truth->instances[i].batches[b]->request);
+            free(truth->instances[i].batches[b]->entry);
             free(truth->instances[i].batches[b]);
         }
         free(truth->instances[i].batches);

@@ -92,7 +92,7 @@ static void draw_config(struct test_random *random, struct sim_config *config)
     config->edges = (unsigned)test_random_between(random, 1, SIM_EDGES_MAX);
     config->links = (unsigned)test_random_between(random, 1, SIM_LINKS);
     config->producers = (unsigned)test_random_between(random, 1, SIM_PRODUCERS_MAX);
-    config->tables = (unsigned)test_random_between(random, 1, SIM_TABLES);
+    config->tables = (unsigned)test_random_between(random, 1, SIM_TABLES_DRAWN);
     config->keys = (unsigned)test_random_between(random, 2, test_random_percent(random, 70) ? 40 : 200);
     config->entries = (unsigned)test_random_between(random, 1, SIM_BATCH_ENTRIES);
     config->removals = (unsigned)test_random_below(random, 60);
@@ -111,6 +111,9 @@ static void draw_config(struct test_random *random, struct sim_config *config)
         if (test_random_percent(random, 35)) draw_definition(random, &config->definitions[t]);
     }
     config->redefine = test_random_percent(random, 30);
+    config->tallies = test_random_percent(random, 60);
+    config->spool_bytes_max = test_random_between(random, 200, test_random_percent(random, 50) ? 2000 : 100000);
+    config->tally_batch_bytes_max = test_random_between(random, 700, 4000);
     // Whole states of several chunks: the state must be large, and so the run is slow.
     bool large = test_random_percent(random, 4);
     if (large) {
@@ -118,6 +121,7 @@ static void draw_config(struct test_random *random, struct sim_config *config)
         config->key_bytes = 1000;
         config->entries = SIM_BATCH_ENTRIES;
         config->clash_mask = 0;
+        config->tallies = false;
         config->edges = (unsigned)test_random_between(random, 1, 2);
         config->retention_versions = (uint32_t)test_random_between(random, 1, 4);
     }
@@ -157,6 +161,10 @@ static void deliver(struct sim *sim)
         case SIM_INGEST:
         case SIM_PUSH: sim_server_receive(sim, &message); break;
         case SIM_ACK:
+            if (message.node >= SIM_PRODUCERS_MAX) {
+                sim_tally_ack(&sim->edges[message.node - SIM_PRODUCERS_MAX], &message);
+                break;
+            }
             sim_producer_ack(sim, message.node, message.request, tally_bytes(message.data, message.size));
             break;
         }
@@ -174,7 +182,7 @@ static void step(struct sim *sim, bool more)
     }
     deliver(sim);
     sim_server_step(sim);
-    for (uint32_t i = 0; i < sim->config.edges; i++) sim_edge_step(&sim->edges[i]);
+    for (uint32_t i = 0; i < sim->config.edges; i++) sim_edge_step(&sim->edges[i], more);
     for (uint32_t i = 0; i < sim->config.producers; i++) sim_producer_step(sim, &sim->producers[i], more);
 }
 
@@ -184,6 +192,9 @@ static bool all_acknowledged(const struct sim *sim)
 {
     for (uint32_t i = 0; i < sim->config.producers; i++) {
         if (!sim_producer_idle(&sim->producers[i])) return false;
+    }
+    for (uint32_t i = 0; i < sim->config.edges; i++) {
+        if (!sim_tally_idle(&sim->edges[i])) return false;
     }
     return true;
 }
@@ -262,6 +273,7 @@ void sim_run(struct sim *sim, uint64_t seed, uint64_t steps, bool verbose)
         sim->producers[i] = (struct sim_producer){.id = sim_instance_new(sim)};
     while (sim->step < steps) step(sim, true);
     converge(sim);
+    for (uint32_t i = 0; i < sim->config.edges; i++) sim_tally_final(&sim->edges[i]);
     // After a loss the log does not begin with the identity that it has now.
     if (!sim->counters.losses) sim_truth_replay(sim);
     sim->counters.steps = sim->step;
