@@ -227,7 +227,7 @@ static enum tally_status read_request(struct tally_producer *producer)
     struct tally_entries_reader entries;
     enum tally_status status = tally_request_batch(tally_writer_bytes(&flight->request), &inner);
     if (status == TALLY_OK) status = tally_batch_open(inner, &reader);
-    if (status != TALLY_OK) return status;
+    if (status != TALLY_OK) return status == TALLY_UNSUPPORTED ? status : TALLY_MALFORMED;
     tally_sums_clear(&flight->sums);
     while (tally_batch_next_table(&reader, &entries)) {
         struct tally_sum sum = {.table = entries.table};
