@@ -35,6 +35,32 @@ static uint32_t number_behind(const char *word)
     return number;
 }
 
+// The same keys by get_many, to 512 at a time.
+static int32_t read_body_many(uint32_t rounds)
+{
+    uint32_t size = tallycast_request_body(body, sizeof body), hits = 0;
+    int32_t table = tallycast_table("files", 5);
+    for (uint32_t round = 0; round < rounds; round++) {
+        for (uint32_t at = 0; at + 4 <= size;) {
+            uint32_t from = at, count = 0;
+            for (; count < 512 && at + 4 <= size; count++)
+                at += 4 + (body[at] | (uint32_t)body[at + 1] << 8 | (uint32_t)body[at + 2] << 16);
+            hits += tallycast_get_many(table, body + from, at - from, count, values, found);
+        }
+    }
+    say_number(hits);
+    return 200;
+}
+
+// A call into the edge that does next to nothing.
+static int32_t ask_version(uint32_t times)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < times; i++) sum += tallycast_version();
+    say_number(sum);
+    return 200;
+}
+
 // Something that a compiler neither finds the end of nor leaves out.
 static uint32_t deeper(volatile uint32_t *up)
 {
@@ -145,6 +171,9 @@ int32_t handle(void)
         say_number(tallycast_get_many(-1, body, 4 * 3, 3, values, found));
         return 200;
     }
+    uint32_t many = number_behind("/many/"), versions = number_behind("/versions/");
+    if (many) return read_body_many(many);
+    if (versions) return ask_version(versions);
     uint32_t rounds = number_behind("/reads/");
     return rounds ? read_body(rounds) : wrong();
 }
