@@ -42,8 +42,10 @@ static const struct tally_setting table[] = {
     TALLY_SETTING_CHOICE(struct edge_options, client, "client", "auto|wasm|native", "auto",
                          "what reads are answered by: the WASM client in Wasmtime, the same code built natively, or "
                          "the first where it can be had"),
-    TALLY_SETTING_TEXT(struct edge_options, module, "module", "FILE", NULL,
-                       "tallycast-shared.wasm; without this setting the one that was built or installed with the edge"),
+    TALLY_SETTING_TEXT(
+        struct edge_options, module, "module", "FILE", NULL,
+        "tallycast-shared.wasm, taken anew when the file changes and on SIGHUP; without this setting the one that "
+        "was built or installed with the edge"),
     TALLY_SETTING_NUMBER(struct edge_options, memory_max, "memory-max", "bytes", "4G", (uint64_t)64 << 20,
                          (uint64_t)1 << 40, "bound of the mirror's memory; the WASM client takes 4G at most"),
     TALLY_SETTING_LIST(struct edge_options, guests, "guest", "NAME=FILE", NULL, TALLY_GUESTS_MAX,
