@@ -2,7 +2,7 @@
 //
 // tallycast count: lines in, acknowledged batches out. One thread reads, merges and sends; it waits in poll()
 // for input, for acknowledgements and for the clock. When the merge is full and no lane is free it stops
-// reading: memory stays bounded.
+// reading: memory stays bounded. With --follow the input never ends, and each batch is kept until it is acknowledged (follow.h).
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -14,18 +14,24 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "follow.h"
+#include "format.h"
 #include "lines.h"
 #include "merge.h"
 #include "sender.h"
 
 #define INPUT_BYTES   (256u << 10)
+#define FOLLOW_MS     100  // between two looks for more at the end of a followed file
 #define LAST_WORDS_MS 5000 // after Ctrl-C: how long to wait for acknowledgements
 
 struct counting {
     // options
     const char *to, *dataset, *tls_ca, *tls_cert, *tls_key, *producer_text;
     const char *kind_text;
-    bool json, quiet, skip_bad, adjust;
+    const char *format_text, *position_path;
+    struct cli_list rules; // of --count
+    bool json, quiet, skip_bad, adjust, following;
+    struct cli_format format;
     struct cli_line_form form;
     uint64_t rate, batch_bytes, batch_ms, in_flight, timeout_s;
     uint64_t producer;
@@ -37,9 +43,17 @@ struct counting {
     size_t begin, end;
     bool input_over;
     uint64_t line_number, bad_lines, events;
-    bool in_long_line;     // the rest of a line over the limit is still to come
-    struct cli_event held; // a parsed event that the full merge did not take; points into `input`
-    bool holding;
+    bool in_long_line; // the rest of a line over the limit is still to come
+    // Events of the line at hand that are not merged yet, from number `next` on; they point into `input` and `format`.
+    struct cli_event events_of_line[CLI_FORMAT_RULES_MAX];
+    unsigned count_of_line, next;
+    // following
+    struct cli_follow *follow;
+    uint64_t input_at;          // where in the file input[0] is
+    uint64_t line_at;           // where the line at hand begins
+    bool file_over;             // what is left is the last line of its file, newline or not
+    unsigned counted_before;    // events of the first line that an earlier run counted
+    struct cli_position merged; // behind what is merged
     // output
     struct cli_merge *merge;
     struct cli_sender *sender;
@@ -56,6 +70,15 @@ static int open_input(struct counting *c)
         cli_complain("out of memory");
         return CLI_WRONG_USE;
     }
+    if (c->following) {
+        struct cli_follow_batch last;
+        int code = cli_follow_open(c->file_name, c->position_path, &c->follow, &c->merged);
+        if (code != CLI_DONE) return code;
+        cli_follow_last(c->follow, &last);
+        c->producer = last.producer;
+        cli_follow_start(c->follow, &c->input_at, &c->line_number, &c->counted_before);
+        return CLI_DONE;
+    }
     c->fd = STDIN_FILENO;
     if (strcmp(c->file_name, "-") != 0) {
         c->fd = open(c->file_name, O_RDONLY | O_CLOEXEC);
@@ -69,11 +92,38 @@ static int open_input(struct counting *c)
     return CLI_DONE;
 }
 
+// The file is through, and its last line too: on to the next one.
+static void next_file(struct counting *c)
+{
+    c->file_over = c->in_long_line = false;
+    c->begin = c->end = 0;
+    cli_follow_start(c->follow, &c->input_at, &c->line_number, &c->counted_before);
+}
+
+static void read_followed(struct counting *c)
+{
+    size_t got = 0;
+    switch (cli_follow_read(c->follow, c->input + c->end, INPUT_BYTES - c->end, &got)) {
+    case CLI_FOLLOW_DATA:
+        c->end += got;
+        c->read_bytes += got;
+        break;
+    case CLI_FOLLOW_WAIT: break;
+    case CLI_FOLLOW_END: c->file_over = true; break;
+    case CLI_FOLLOW_FAILED: c->input_over = true; c->code = CLI_WRONG_USE;
+    }
+}
+
 static void read_input(struct counting *c)
 {
     memmove(c->input, c->input + c->begin, c->end - c->begin);
     c->end -= c->begin;
+    c->input_at += c->begin;
     c->begin = 0;
+    if (c->following) {
+        read_followed(c);
+        return;
+    }
     ssize_t got = read(c->fd, c->input + c->end, INPUT_BYTES - c->end);
     if (got < 0 && (errno == EINTR || errno == EAGAIN)) return;
     if (got < 0) {
@@ -103,33 +153,59 @@ static void bad_line(struct counting *c, const char *why)
     }
 }
 
-// The next event of what was read. False when more must be read first (or there is none). A line over the
-// limit is bad as soon as it is over it, and the rest of it is skipped.
-static bool next_event(struct counting *c, struct cli_event *out_event)
+static size_t line_bytes_max(const struct counting *c)
 {
+    return c->format.kind == CLI_FORMAT_LINES ? CLI_LINE_BYTES_MAX : CLI_LOG_BYTES_MAX;
+}
+
+static const char *parse_line(struct counting *c, uint8_t *line, size_t size)
+{
+    if (size > line_bytes_max(c)) return "the line is too long for any event";
+    if (c->format.kind != CLI_FORMAT_LINES)
+        return cli_format_parse(&c->format, line, size, c->events_of_line, &c->count_of_line);
+    c->count_of_line = 1;
+    return cli_line_parse(line, size, &c->form, &c->events_of_line[0]);
+}
+
+// The events of the next line that has some. False when more must be read first (or there is none). A line over the
+// limit is bad as soon as it is over it, and the rest of it is skipped.
+static bool next_line(struct counting *c)
+{
+    bool last = c->input_over || c->file_over;
+    c->next = c->count_of_line = 0;
     while (c->begin < c->end) {
         uint8_t *line = c->input + c->begin;
         size_t left = c->end - c->begin;
         uint8_t *newline = memchr(line, '\n', left);
-        if (!newline && !c->input_over && left <= CLI_LINE_BYTES_MAX && !c->in_long_line) return false;
+        if (!newline && !last && left <= line_bytes_max(c) && !c->in_long_line) return false;
         size_t size = newline ? (size_t)(newline - line) : left;
-        c->begin += size + (newline != NULL);
         bool rest = c->in_long_line;
+        if (!rest) c->line_at = c->input_at + c->begin;
+        c->begin += size + (newline != NULL);
         c->in_long_line = !newline;
         if (rest) continue;
         c->line_number++;
         if (size == 0) continue;
-        const char *why = size > CLI_LINE_BYTES_MAX ? "the line is too long for any event"
-                                                    : cli_line_parse(line, size, &c->form, out_event);
-        if (!why) return true;
-        bad_line(c, why);
+        const char *why = parse_line(c, line, size);
+        if (why) {
+            c->count_of_line = 0;
+            bad_line(c, why);
+            continue;
+        }
+        if (c->counted_before) c->next = c->counted_before < c->count_of_line ? c->counted_before : c->count_of_line;
+        c->counted_before = 0;
+        if (c->next < c->count_of_line) return true;
     }
+    if (c->file_over && c->begin == c->end) next_file(c);
     return false;
 }
 
+static bool holding(const struct counting *c) { return c->next < c->count_of_line; }
+
 static bool has_line(const struct counting *c)
 {
-    return c->holding || (c->begin < c->end && (c->input_over || memchr(c->input + c->begin, '\n', c->end - c->begin)));
+    bool last = c->input_over || c->file_over;
+    return holding(c) || (c->begin < c->end && (last || memchr(c->input + c->begin, '\n', c->end - c->begin)));
 }
 
 // --------------------------------------------------------------------------------------------------- merging
@@ -150,13 +226,18 @@ static void merge_input(struct counting *c)
         uint64_t due = (now - c->start_ms) * c->rate / 1000 + 1;
         allowed = due > c->events ? due - c->events : 0;
     }
-    while (allowed > 0 && (c->holding || next_event(c, &c->held))) {
-        c->holding = true;
+    while (allowed > 0 && (holding(c) || next_line(c))) {
+        const struct cli_event *event = &c->events_of_line[c->next];
         if (cli_merge_entries(c->merge) == 0) c->merge_since_ms = now;
-        if (cli_merge_add(c->merge, c->held.table, c->held.key, c->held.amount) != TALLY_OK) return;
-        c->holding = false;
+        if (cli_merge_add(c->merge, event->table, event->key, event->amount) != TALLY_OK) return;
+        c->next++;
         c->events++;
         allowed--;
+        if (!c->following) continue;
+        // Behind the line when all of it is merged, else before it and so many events.
+        bool whole = !holding(c);
+        cli_follow_position(c->follow, whole ? c->input_at + c->begin : c->line_at,
+                            whole ? c->line_number : c->line_number - 1, whole ? 0 : c->next, &c->merged);
     }
 }
 
@@ -164,7 +245,7 @@ static bool merge_due(const struct counting *c, uint64_t now)
 {
     if (cli_merge_entries(c->merge) == 0) return false;
     bool input_used = c->input_over && c->begin == c->end;
-    return c->holding || input_used || c->interrupted_ms || now - c->merge_since_ms >= c->batch_ms;
+    return holding(c) || input_used || c->interrupted_ms || now - c->merge_since_ms >= c->batch_ms;
 }
 
 // --------------------------------------------------------------------------------------------------- telling
@@ -213,8 +294,8 @@ static int tell_result(struct counting *c)
     }
     if (!cli_flush()) return CLI_WRONG_USE;
     if (figures.events < c->events) {
-        cli_complain("%" PRIu64 " events that were read were not acknowledged; they may or may not be counted",
-                     c->events - figures.events);
+        cli_complain("%" PRIu64 " events that were read were not acknowledged; %s", c->events - figures.events,
+                     c->following ? "the next run sends them" : "they may or may not be counted");
         return CLI_UNREACHABLE;
     }
     return c->code;
@@ -226,7 +307,7 @@ static bool finished(const struct counting *c)
 {
     struct cli_sender_figures figures;
     cli_sender_figures(c->sender, &figures);
-    bool nothing_left = (c->input_over && c->begin == c->end && !c->holding) || c->interrupted_ms;
+    bool nothing_left = (c->input_over && c->begin == c->end && !holding(c)) || c->interrupted_ms;
     return nothing_left && cli_merge_entries(c->merge) == 0 && figures.in_flight == 0;
 }
 
@@ -242,7 +323,15 @@ static void wait_for_something(struct counting *c)
         if (left < timeout) timeout = left;
     }
     int rate_wait = rate_wait_ms(c, now);
-    if (line && !c->holding && rate_wait < timeout) timeout = rate_wait;
+    if (line && !holding(c) && rate_wait < timeout) timeout = rate_wait;
+    // A file is always readable, at its end too: whether there is more is looked at first, and after a while.
+    if (want_input && c->following) {
+        uint64_t before = c->read_bytes;
+        read_input(c);
+        if (c->read_bytes != before || c->file_over) return;
+        if (timeout > FOLLOW_MS) timeout = FOLLOW_MS;
+        want_input = false;
+    }
     struct pollfd polls[2] = {{.fd = cli_sender_wake_fd(c->sender), .events = POLLIN},
                               {.fd = want_input ? c->fd : -1, .events = POLLIN}};
     if (poll(polls, 2, timeout) < 0) return;
@@ -257,7 +346,7 @@ static int run_loop(struct counting *c)
         uint64_t now = cli_now_ms();
         if (cli_interrupted && !c->interrupted_ms) {
             c->interrupted_ms = now;
-            c->holding = false;
+            c->next = c->count_of_line;
         }
         if (!c->interrupted_ms) merge_input(c);
         if (merge_due(c, now) && cli_sender_ready(c->sender)) {
@@ -296,6 +385,48 @@ static int check_kind(struct counting *c)
     return CLI_DONE;
 }
 
+static int check_format(struct counting *c)
+{
+    const char *why = NULL;
+    if (c->format_text && !cli_format_of(c->format_text, &c->format.kind)) {
+        cli_complain("--format wants lines, common, combined, json or tsv, not \"%s\"", c->format_text);
+        return CLI_WRONG_USE;
+    }
+    if (c->format.kind == CLI_FORMAT_LINES && c->rules.count) {
+        cli_complain("--count is of a --format other than lines");
+        return CLI_WRONG_USE;
+    }
+    c->format.counted_as = c->form.kind;
+    for (size_t i = 0; i < c->rules.count; i++) {
+        if (!(why = cli_format_rule(&c->format, c->rules.items[i]))) continue;
+        cli_complain("--count \"%s\": %s", c->rules.items[i], why);
+        return CLI_WRONG_USE;
+    }
+    if (c->format.kind != CLI_FORMAT_LINES && !c->rules.count && (why = cli_format_default(&c->format))) {
+        cli_complain("%s", why);
+        return CLI_WRONG_USE;
+    }
+    // A log is never wrong: it is what there is.
+    if (c->format.kind != CLI_FORMAT_LINES || c->following) c->skip_bad = true;
+    return CLI_DONE;
+}
+
+static int check_follow(struct counting *c)
+{
+    if (c->position_path && !c->following) {
+        cli_complain("--position is of --follow");
+        return CLI_WRONG_USE;
+    }
+    if (c->batch_ms == UINT64_MAX) c->batch_ms = c->following ? 200 : 10;
+    if (!c->following) return CLI_DONE;
+    if (strcmp(c->file_name, "-") == 0 || c->producer_text) {
+        cli_complain(c->producer_text ? "--follow has a producer of its own: no --producer" : "--follow wants a FILE");
+        return CLI_WRONG_USE;
+    }
+    c->in_flight = 1;
+    return CLI_DONE;
+}
+
 static int check_options(struct counting *c, int words, char **argv)
 {
     if (words > 1) {
@@ -315,7 +446,17 @@ static int check_options(struct counting *c, int words, char **argv)
         }
         c->in_flight = 1;
     }
-    return check_kind(c);
+    int code = check_kind(c);
+    if (code == CLI_DONE) code = check_follow(c);
+    return code == CLI_DONE ? check_format(c) : code;
+}
+
+// Before a batch is sent: kept, with where the next one begins.
+static int keep(void *ctx, uint64_t producer, uint64_t sequence, uint64_t events, struct tally_bytes request)
+{
+    struct counting *c = ctx;
+    const struct cli_follow_batch batch = {producer, sequence, events, request};
+    return cli_follow_save(c->follow, &c->merged, &batch);
 }
 
 static int count_all(struct counting *c)
@@ -337,9 +478,17 @@ static int count_all(struct counting *c)
         .tls_key = c->tls_key,
         .lanes = (unsigned)c->in_flight,
         .producer = c->producer,
+        .keep = c->following ? keep : NULL,
+        .ctx = c,
     };
     code = cli_sender_open(&sender, &c->sender);
     if (code != CLI_DONE) return code;
+    if (c->following) {
+        struct cli_follow_batch last;
+        cli_follow_last(c->follow, &last);
+        code = cli_sender_resume(c->sender, last.sequence, last.request);
+        if (code != CLI_DONE) return code;
+    }
     cli_catch_signals();
     c->start_ms = cli_now_ms();
     code = run_loop(c);
@@ -352,7 +501,7 @@ static int run(int argc, char **argv)
     struct counting c = {.to = "tcp://127.0.0.1:7701",
                          .dataset = "main",
                          .batch_bytes = TALLY_BATCH_BYTES_MAX,
-                         .batch_ms = 10,
+                         .batch_ms = UINT64_MAX,
                          .in_flight = 4,
                          .fd = -1};
     size_t option_count;
@@ -362,6 +511,7 @@ static int run(int argc, char **argv)
     if (code == CLI_DONE) code = count_all(&c);
     cli_sender_end(&c.sender);
     cli_merge_destroy(&c.merge);
+    cli_follow_close(&c.follow);
     if (c.fd > STDIN_FILENO) close(c.fd);
     free(c.input);
     return code;
@@ -369,7 +519,7 @@ static int run(int argc, char **argv)
 
 static const struct cli_option *options_of(struct counting *c, size_t *out_count)
 {
-    static struct cli_option options[17];
+    static struct cli_option options[21];
     const struct cli_option all[] = {
         {"to", "URL", "the server's ingest endpoint (tcp://127.0.0.1:7701);\ntls+tcp:// with --tls-ca", CLI_TEXT,
          &c->to, 0, 0},
@@ -383,7 +533,14 @@ static const struct cli_option *options_of(struct counting *c, size_t *out_count
          "what the tables are: counter, gauge, min, max,\ndistinct, topk (as they are; new ones counters)", CLI_TEXT,
          &c->kind_text, 0, 0},
         {"adjust", NULL, "with --kind gauge: add to the values, not set them", CLI_FLAG, &c->adjust, 0, 0},
-        {"batch-ms", "MS", "send what is merged after so long (10)", CLI_NUMBER, &c->batch_ms, 0, 60000},
+        {"format", "FORMAT", "of the lines: lines, common, combined, json, tsv (lines)", CLI_TEXT, &c->format_text, 0,
+         0},
+        {"count", "TABLE=KEY", "what a line of a log counts; may be given several times", CLI_LIST, &c->rules, 0, 0},
+        {"follow", NULL, "go on when FILE ends, through its rotations, and\nlater where this run ended", CLI_FLAG,
+         &c->following, 0, 0},
+        {"position", "FILE", "where --follow keeps how far it came\n(FILE.tallycast)", CLI_TEXT, &c->position_path, 0,
+         0},
+        {"batch-ms", "MS", "send what is merged after so long (10; --follow 200)", CLI_NUMBER, &c->batch_ms, 0, 60000},
         {"batch-bytes", "N", "or when a batch would be larger (1048576)", CLI_NUMBER, &c->batch_bytes, 4096,
          TALLY_BATCH_BYTES_MAX},
         {"in-flight", "N", "batches on their way at once, each of a producer\nof its own (4)", CLI_NUMBER,
@@ -405,8 +562,23 @@ static const struct cli_option *options_of(struct counting *c, size_t *out_count
 const struct cli_command cli_count = {
     .name = "count",
     .arguments = "[--to URL] [--dataset NAME] [OPTIONS] [FILE|-]",
-    .purpose = "Count events: lines of table<TAB>key[<TAB>amount], from FILE or standard input.",
+    .purpose = "Count events: lines of table<TAB>key[<TAB>amount] or of a log, from FILE or standard input.",
     .details =
+        "--format says what lines are of, and --count TABLE=KEY[+FIELD] what is counted: KEY is a field,\n"
+        "or a text with {field}s in it; with +FIELD its number is added (of --kind distinct: it is the\n"
+        "member), else 1. A field that a line lacks, or that is -, makes no event. Fields are\n"
+        "  common     host ident user time method target path query protocol status bytes, as web\n"
+        "             servers write them: --count paths=path --count statuses=status --count hosts=host\n"
+        "             when none is given\n"
+        "  combined   and referer agent\n"
+        "  json       an object a line: its members, a.b of those in others\n"
+        "  tsv        1, 2, 3 ...\n"
+        "Lines of a log that do not fit are skipped, named (the first five) and counted.\n"
+        "\n"
+        "--follow reads on for ever, also when FILE is renamed and made anew, or copied and truncated.\n"
+        "How far it came is kept in a file beside it, with the batch that is under way: however the run\n"
+        "ends, the next one counts each line once. Lines that do not fit are skipped.\n"
+        "\n"
         "--kind says what the lines are about, and what new tables become. The third column is then\n"
         "  counter, topk    an amount of 0 or more (1)\n"
         "  gauge            the value that is set; with --adjust, what is added. One batch at a time\n"
@@ -424,7 +596,8 @@ const struct cli_command cli_count = {
         "Exit codes: 0 everything that was read is acknowledged, 2 wrong use or a bad line, 3 not\n"
         "everything was acknowledged, 4 the server refused.\n"
         "\n"
-        "Example:\n"
+        "Examples:\n"
+        "  tallycast count --follow --format combined --count 'pages={status} {path}' access.log\n"
         "  printf 'pages\\t/home\\npages\\t/about\\t3\\n' | tallycast count --to tcp://127.0.0.1:7701 --dataset main\n",
     .run = run,
 };

@@ -36,7 +36,7 @@ static const char *take_bytes(uint8_t *data, size_t size, bool escaped, bool mem
     return NULL;
 }
 
-static const char *take_amount(struct tally_bytes text, enum tally_kind kind, int64_t *out_amount)
+const char *cli_amount_parse(struct tally_bytes text, enum tally_kind kind, int64_t *out_amount)
 {
     bool level = kind == TALLY_KIND_GAUGE || kind == TALLY_KIND_MIN || kind == TALLY_KIND_MAX;
     bool number = cli_value_parse(text, out_amount);
@@ -59,7 +59,7 @@ static const char *take_third(uint8_t *data, size_t size, const struct cli_line_
         return NULL;
     }
     if (memchr(data, '\t', size)) return "more than three fields";
-    if (form->kind != TALLY_KIND_DISTINCT) return take_amount(tally_bytes(data, size), form->kind, out_amount);
+    if (form->kind != TALLY_KIND_DISTINCT) return cli_amount_parse(tally_bytes(data, size), form->kind, out_amount);
     const char *why = take_bytes(data, size, form->escaped, true, &member);
     if (!why) *out_amount = (int64_t)tally_member(member);
     return why;

@@ -32,6 +32,9 @@ struct cli_event {
 // with it: a sentence without full stop for "line 17: ...".
 const char *cli_line_parse(uint8_t *line, size_t size, const struct cli_line_form *form, struct cli_event *out_event);
 
+// An amount, or the value of another kind than distinct. Null, or what is wrong with it.
+const char *cli_amount_parse(struct tally_bytes text, enum tally_kind kind, int64_t *out_amount);
+
 // "-12" to a value as the dump writes it. False for anything else.
 bool cli_value_parse(struct tally_bytes text, int64_t *out_value);
 

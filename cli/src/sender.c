@@ -51,6 +51,8 @@ struct cli_sender {
     struct lane lanes[CLI_LANES_MAX];
     unsigned lane_count;
     struct tally_writer body, entries, amounts;
+    int (*keep)(void *ctx, uint64_t producer, uint64_t sequence, uint64_t events, struct tally_bytes request);
+    void *ctx;
     struct cli_sender_figures figures;
     uint64_t heard_ms;
     bool told_unreachable;
@@ -140,7 +142,7 @@ static int lane_open(struct cli_sender *sender, unsigned number, uint64_t produc
         cli_complain("cannot set up: %s", nng_strerror(error));
         return CLI_UNREACHABLE;
     }
-    if (!producer) return CLI_DONE;
+    if (!producer || sender->keep) return CLI_DONE;
     lane->state = LANE_NEW;
     lane->asking = true;
     struct tally_hello hello = {sender->dataset, producer};
@@ -180,6 +182,8 @@ int cli_sender_open(const struct cli_sender_options *options, struct cli_sender 
     }
     sender->dataset = tally_bytes(options->dataset, strlen(options->dataset));
     sender->url = options->url;
+    sender->keep = options->keep;
+    sender->ctx = options->ctx;
     sender->body = tally_writer_growable(&tally_alloc_libc);
     sender->entries = tally_writer_growable(&tally_alloc_libc);
     sender->amounts = tally_writer_growable(&tally_alloc_libc);
@@ -369,6 +373,25 @@ int cli_sender_send(struct cli_sender *sender, struct cli_merge *merge)
     if (sender->figures.in_flight++ == 0) sender->heard_ms = cli_now_ms();
     lane->sequence++;
     lane->events = events;
+    int code = CLI_DONE;
+    if (sender->keep)
+        code = sender->keep(sender->ctx, lane->producer, lane->sequence, events, tally_writer_bytes(&lane->request));
+    return code == CLI_DONE ? lane_send(lane) : code;
+}
+
+int cli_sender_resume(struct cli_sender *sender, uint64_t sequence, struct tally_bytes request)
+{
+    struct lane *lane = &sender->lanes[0];
+    lane->sequence = sequence;
+    lane->events = 0;
+    if (!sequence) return CLI_DONE;
+    tally_write_raw(&lane->request, request.data, request.size);
+    if (lane->request.failed) {
+        cli_complain("out of memory");
+        return CLI_UNREACHABLE;
+    }
+    sender->figures.in_flight++;
+    sender->heard_ms = cli_now_ms();
     return lane_send(lane);
 }
 

@@ -24,6 +24,10 @@ struct cli_sender_options {
     const char *tls_ca, *tls_cert, *tls_key; // null: none
     unsigned lanes;                          // 1 to CLI_LANES_MAX
     uint64_t producer;                       // 0: a random one a lane; else its sequence goes on, and there is one lane
+    // Null, or called with each batch before it is sent; any other code than CLI_DONE: it is not, and the code is given on. Then there is
+    // one lane, whose sequence begins with cli_sender_resume.
+    int (*keep)(void *ctx, uint64_t producer, uint64_t sequence, uint64_t events, struct tally_bytes request);
+    void *ctx;
 };
 
 struct cli_sender_figures {
@@ -46,6 +50,10 @@ int cli_sender_wake_fd(const struct cli_sender *sender);
 // Takes in what arrived and sends again what was put off. CLI_DONE, or CLI_REFUSED after a complaint: the
 // server will not have a batch.
 int cli_sender_work(struct cli_sender *sender);
+
+// With `keep`, once, first: the last batch that was kept, sent again; sequence 0: there is none yet. Its events are not among the figures.
+// CLI_DONE, or an exit code after a complaint.
+int cli_sender_resume(struct cli_sender *sender, uint64_t sequence, struct tally_bytes request);
 
 // True when a lane is free for another batch.
 bool cli_sender_ready(const struct cli_sender *sender);
