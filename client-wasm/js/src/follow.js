@@ -14,6 +14,7 @@ import { STATUS, TallycastError } from './errors.js'
 
 const STEADY_MS = 5000 // a connection that lived so long begins the back-off anew
 const WAIT_MAX_MS = 2 ** 31 - 1
+const CLOSE_MS = 1000 // for the close that belongs to an error: undici 6 (Node 20 and 22) has none when a handshake is refused
 
 // Mirrors answer so when what they hold leads nowhere: only a whole state helps.
 const FROM_NOTHING = new Set([STATUS.DIGEST_MISMATCH, STATUS.WRONG_EPOCH, STATUS.GAP, STATUS.CLASH])
@@ -30,6 +31,7 @@ export class Follower {
   #world
   #socket = null
   #timer = null
+  #errorTimer = null
   #turns = 0         // connections tried: which URL is next
   #attempts = 0      // since one was steady
   #heardAt = 0
@@ -105,7 +107,10 @@ export class Follower {
       this.#tell('catching-up')
     }))
     socket.addEventListener('message', mine(({ data }) => this.#hear(data)))
-    socket.addEventListener('error', mine((event) => { this.#failure = event }))
+    socket.addEventListener('error', mine((event) => {
+      this.#failure = event
+      this.#errorTimer ??= setTimeout(mine(() => this.#end({ code: 1006, reason: '' })), CLOSE_MS)
+    }))
     socket.addEventListener('close', mine((event) => this.#end(event)))
   }
 
@@ -121,7 +126,7 @@ export class Follower {
   }
 
   #end(event, error) {
-    this.#socket = null
+    this.#forget()
     this.#retry(error ?? this.#why(event))
   }
 
@@ -162,8 +167,15 @@ export class Follower {
   }
 
   #drop(code) {
-    const socket = this.#socket
-    this.#socket = null
+    const socket = this.#forget()
     try { socket?.close(code) } catch { /* a socket that never opened may refuse to close */ }
+  }
+  // From here on the socket has nothing to say.
+  #forget() {
+    const socket = this.#socket
+    clearTimeout(this.#errorTimer)
+    this.#errorTimer = null
+    this.#socket = null
+    return socket
   }
 }

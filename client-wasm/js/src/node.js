@@ -19,7 +19,8 @@ function threadsEnd(listener) {
 
 const platform = {
   load: async (name) => WebAssembly.compile(await readFile(new URL(`../wasm/${name}`, import.meta.url))),
-  WebSocket: globalThis.WebSocket ?? NodeWebSocket,
+  // Node's own, from 22 on, does not say why a handshake was refused. Bun's node:http makes no upgrade of that kind.
+  WebSocket: process.versions.bun ? globalThis.WebSocket : NodeWebSocket,
   thread: threadId,
   threadsEnd
 }

@@ -258,6 +258,19 @@ function mute(WebSocket) {
   }
 }
 
+test('a WebSocket that tells of an error and of no close', async (context) => {
+  const { NodeWebSocket } = await import(`${process.env.TALLY_NPM_FOLDER}/src/websocket.node.js`)
+  class Unclosed extends NodeWebSocket {
+    addEventListener(name, listener) { if (name !== 'close') super.addEventListener(name, listener) }
+  }
+  let refuse = true
+  const server = await open(context, [upTo(2)], { refuse: () => refuse && { status: 503, body: '{}' } })
+  setTimeout(() => { refuse = false }, 100)
+  const { counts, codes } = await mirrorOf(context, server, { webSocket: Unclosed })
+  assert.ok(counts.version > 0)
+  assert.deepEqual(codes(), ['TALLY_BUSY'])
+})
+
 test('a WebSocket that does not say why: the dataset is asked for', async (context) => {
   const { NodeWebSocket } = await import(`${process.env.TALLY_NPM_FOLDER}/src/websocket.node.js`)
   const server = await open(context, [upTo(2)], { refuse: () => ({ status: 404, body: '{}' }) })
