@@ -354,6 +354,72 @@ static void test_many_expire_at_once(void **unused)
     lab_close(&lab);
 }
 
+// Members for some keys of table t: `keys` as letters, all with the members from `from` to `to`.
+static void members_batch(struct lab *lab, const char *keys, uint64_t from, uint64_t to)
+{
+    struct test_batch batch;
+    struct tally_bytes message;
+    test_batch_init(&batch);
+    const struct tally_batch_header header = {.dataset = test_text("main"), .producer = 9, .sequence = ++lab->sequence};
+    tally_batch_begin(&batch.writer, &header);
+    tally_batch_table_begin(&batch.writer, test_text("t"));
+    for (; *keys; keys++) {
+        for (uint64_t member = from; member <= to; member++)
+            tally_batch_add_member(&batch.writer, tally_bytes(keys, 1), tally_mix64(member));
+    }
+    tally_batch_table_end(&batch.writer);
+    assert_int_equal(tally_batch_finish(&batch.writer), TALLY_OK);
+    assert_int_equal(tally_request_batch(test_batch_bytes(&batch), &message), TALLY_OK);
+    tally_record_batch(&lab->record, message);
+    test_batch_free(&batch);
+}
+
+static int64_t lab_get(struct lab *lab, const char *key)
+{
+    struct tally_view view;
+    int64_t value = -1;
+    tally_view_pin(&lab->reader, &view);
+    if (tally_view_get(&view, 0, test_text(key), &value)) value = -1;
+    tally_view_unpin(&view);
+    return value;
+}
+
+// Sketches go with their rows, and the overflow row has the members of all keys beyond the bound, each once.
+static void test_distinct_rows_age(void **unused)
+{
+    (void)unused;
+    struct test_random random = test_random_start("aging: distinct");
+    struct test_alloc alloc;
+    struct lab lab;
+    test_alloc_init(&alloc);
+    lab_open(&lab, &random, &alloc.alloc);
+    const struct tally_definition definition = {.kind = TALLY_KIND_DISTINCT, .ttl_ms = 100, .max_keys = 2};
+    lab_begin(&lab, 0);
+    lab_define(&lab, &definition);
+    members_batch(&lab, "abcd", 1, 20); // c and d share the overflow row, and the members
+    assert_int_equal(lab_end(&lab), TALLY_OK);
+    assert_int_equal(lab_get(&lab, "a"), lab_get(&lab, TALLY_OVERFLOW_KEY));
+    assert_in_range(lab_get(&lab, "a"), 19, 21);
+    assert_int_equal(lab_get(&lab, "c"), -1);
+    lab_begin(&lab, 60);
+    members_batch(&lab, "b", 11, 40);
+    assert_int_equal(lab_end(&lab), TALLY_OK);
+    assert_in_range(lab_get(&lab, "b"), 38, 42);
+    lab_restart(&lab, &alloc.alloc);
+    lab_begin(&lab, 40); // a and the overflow row leave: there is room for c
+    members_batch(&lab, "c", 1, 5);
+    assert_int_equal(lab_end(&lab), TALLY_OK);
+    assert_int_equal(lab_get(&lab, "a"), -1);
+    assert_int_equal(lab_get(&lab, TALLY_OVERFLOW_KEY), -1);
+    assert_int_equal(lab_get(&lab, "c"), 5);
+    assert_in_range(lab_get(&lab, "b"), 38, 42);
+    lab_begin(&lab, 1000);
+    assert_int_equal(lab_end(&lab), TALLY_OK);
+    assert_int_equal(lab.state.rows, 0);
+    lab_close(&lab);
+    assert_int_equal(alloc.blocks, 0);
+}
+
 // The same life again with the 1st, 2nd ... allocation failing: the state says so, and gives all back.
 static void test_the_nth_allocation_fails(void **unused)
 {
@@ -451,8 +517,11 @@ static void test_parts_that_do_not_fit(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_lists),         cmocka_unit_test(test_due_is_when_something_happens),
-        cmocka_unit_test(test_many_expire_at_once),   cmocka_unit_test(test_the_nth_allocation_fails),
+        cmocka_unit_test(test_against_lists),
+        cmocka_unit_test(test_due_is_when_something_happens),
+        cmocka_unit_test(test_many_expire_at_once),
+        cmocka_unit_test(test_distinct_rows_age),
+        cmocka_unit_test(test_the_nth_allocation_fails),
         cmocka_unit_test(test_parts_that_do_not_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
