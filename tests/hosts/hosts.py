@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 import urllib.parse
 from pathlib import Path
 
@@ -22,6 +21,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "e2e"))
 
 import harness  # noqa: E402
+import runtimes  # noqa: E402
 from harness import BIN, Feeder, recount, stream, wait_until  # noqa: E402
 
 WATCHED = 30
@@ -44,6 +44,18 @@ def unpack(folder):
         tar.extractall(into)
     (into / "package").rename(into / "tallycast")
     return into / "tallycast"
+
+
+def workerd_config(folder, port, control, files):
+    """workerd/config.capnp for the first of these files of `folder`, with the package in it."""
+    package = folder / "node_modules" / "tallycast"
+    modules = [(name, "esModule", name) for name in files]
+    for path in sorted([*package.glob("src/*.js"), *package.glob("wasm/*.wasm")]):
+        if path.name not in ("node.js", "web.js") and not path.name.endswith(".node.js"): # what is for others
+            modules.append((f"tallycast/{path.relative_to(package)}", "wasm" if path.suffix == ".wasm" else "esModule", path.relative_to(folder)))
+    text = (HERE / "workerd" / "config.capnp").read_text()
+    lines = "\n".join(f'    (name = "{name}", {kind} = embed "{file}"),' for name, kind, file in modules)
+    return text.replace("@MODULES@", lines).replace("@PORT@", str(port)).replace("@CONTROL@", control)
 
 
 class Truth:
@@ -159,8 +171,8 @@ class Control:
 class Program:
     """A runtime at work; what it prints is shown when a test fails."""
 
-    def __init__(self, case, words, cwd):
-        self.log_path = case.work / "program.log"
+    def __init__(self, case, words, cwd, name="program"):
+        self.log_path = case.work / f"{name}.log"
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen([str(word) for word in words], cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             preexec_fn=harness._die_with_parent, env={**os.environ, "NO_COLOR": "1", "DENO_NO_UPDATE_CHECK": "1"})
@@ -255,18 +267,30 @@ class HostCase(harness.Case):
         self.assertGreater(ended["jumps"], 0, "no catch-up")
         self.assertEqual(ended["stats"]["refused"], 0)
         self.assertEqual(ended["stats"]["stalledReaders"], 0)
+        self.passed = [f"{ended['versions']} versions", "reconnect", "catch-up", "every key at the end"]
         reads = checked * WATCHED * 2 + by_readers * WATCHED * 2
         print(f"# {self.host}: {ended['versions']} versions, {ended['jumps']} jumps, {reads} reads of known versions checked"
               f"{f', {by_readers} tables by other threads' if by_readers else ''}", flush=True)
         return by_readers
 
 
-def main(skipped):
-    """Runs the tests; exit code 77, and why, when a host is not here."""
-    if skipped:
-        print(f"not run: {skipped}")
+def tell(host, passed=(), not_run=()):
+    """For the compatibility report (tests/compat/report.py)."""
+    folder = BIN.parent / "hosts"
+    folder.mkdir(exist_ok=True)
+    version = runtimes.version(host) if passed else ""
+    (folder / f"{host}.json").write_text(json.dumps({"host": host, "version": version, "passed": list(passed), "not_run": list(not_run)}))
+
+
+def main(host):
+    """Runs the tests of a host; exit code 77, and why, when it is not here."""
+    try:
+        runtimes.find(host)
+    except runtimes.NotRun as reason:
+        tell(host, not_run=[f"not run: {reason}"])
+        print(f"not run: {reason}")
         sys.exit(77)
     harness.main()
 
 
-__all__ = ["BIN", "Control", "HERE", "HostCase", "Program", "harness", "main", "time", "wait_until"]
+__all__ = ["BIN", "Control", "HERE", "HostCase", "Program", "harness", "main", "runtimes", "tell", "wait_until"]

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,9 @@ import chromium
 HERE = Path(__file__).resolve().parent
 TIMEOUT = 300
 PROGRAMS = {"deno": "@deno/linux-x64-glibc/deno", "bun": "@oven/bun-linux-x64/bin/bun", "workerd": "@cloudflare/workerd-linux-64/bin/workerd"}
+
+
+HOSTS = ("node", "deno", "bun", "workerd", "chromium")
 
 
 class NotRun(Exception):
@@ -66,13 +70,15 @@ def find(name):
 
 
 def version(name):
-    """What the program says of itself, in a line."""
-    done = subprocess.run([find(name), "--version"], capture_output=True, text=True, timeout=60, check=False)
-    return done.stdout.strip().splitlines()[0] if done.stdout.strip() else "?"
+    """What the program says of itself."""
+    program = shutil.which("node") or shutil.which("nodejs") if name == "node" else find(name)
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    number = re.search(r"\d+([.-]\d+)+", done.stdout)
+    return number.group(0) if number else "?"
 
 
 if __name__ == "__main__":
-    for each in ("deno", "bun", "workerd", "chromium"):
+    for each in HOSTS[1:]:
         try:
             print(f"{each}: {version(each)} ({find(each)})")
         except NotRun as reason:

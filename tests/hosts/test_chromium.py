@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A page in Chromium follows an edge on a shared memory, which workers read; one of them is terminated while it reads."""
 import hosts
-import runtimes
 from chromium import Browser
 
 
@@ -34,12 +33,8 @@ class Chromium(hosts.HostCase):
         self.assertGreater(min(self.control.views.values()), 100, self.control.views)
         self.assertEqual(faults, [])
         print(f"# chromium: {sum(self.control.views.values())} views by workers")
+        hosts.tell(self.host, self.passed + ["views of workers on one memory", "a worker terminated"])
 
 
 if __name__ == "__main__":
-    skipped = None
-    try:
-        runtimes.find("chromium")
-    except runtimes.NotRun as reason:
-        skipped = str(reason)
-    hosts.main(skipped)
+    hosts.main("chromium")

@@ -14,8 +14,6 @@ const config :Workerd.Config = (
 const worker :Workerd.Worker = (
   compatibilityDate = "2026-11-01",
   modules = [
-    (name = "worker.mjs", esModule = embed "worker.mjs"),
-    (name = "guest.mjs", esModule = embed "guest.mjs"),
 @MODULES@
   ],
   bindings = [
