@@ -4,6 +4,8 @@
 Every server is pinned to one core and its sender to another; the rounds are taken in turn. An event is one entry of a batch, one INCRBY, one line. The
 batches are those of edges that merge before they send: names drawn uniformly, so that nearly none comes twice in one. At the end the
 server's sums are held against the sender's.
+
+Beside that, StatsD's lines by TCP, into tallycast-server and into statsd: until the connection is closed, which both do when they have read to its end.
 """
 import contextlib
 import json
@@ -108,15 +110,17 @@ class Subject:
 # ------------------------------------------------------------------------------------------------ the servers
 
 class Tally(Subject):
-    def __init__(self, durable, shape, events):
-        super().__init__(f"tallycast-server, {durable}", lambda folder, pin: self.start(folder, pin, durable), "tally",
-                         shape.batch, IN_FLIGHT, events, shape)
+    def __init__(self, durable, shape, events, statsd=False):
+        self.table = "statsd" if statsd else "downloads"
+        super().__init__(f"tallycast-server, {'StatsD by TCP' if statsd else durable}", lambda folder, pin: self.start(folder, pin, durable, statsd),
+                         "statsd" if statsd else "tally", shape.batch, 1 if statsd else IN_FLIGHT, events, shape)
 
-    def start(self, folder, pin, durable):
+    def start(self, folder, pin, durable, statsd):
         command = [BUILD / "bin" / "tallycast-server", "--data", f"{folder}/data", "--tick", TICK_MS, "--durable",
                    "sync" if durable == "durable" else "none"]
         for endpoint in ("ingest", "publish", "catchup"):
             command += [f"--{endpoint}", "tcp://127.0.0.1:0"]
+        command += ["--statsd", "127.0.0.1:0"] if statsd else []
         process = subprocess.Popen(pin(command + ["--http", "127.0.0.1:0"]), stderr=subprocess.PIPE, text=True)
         urls = {}
         for line in process.stderr:
@@ -130,19 +134,23 @@ class Tally(Subject):
         # What it logs must not fill the pipe.
         threading.Thread(target=lambda: [None for _ in process.stderr], daemon=True).start()
         self.http = urls["http"]
-        return process, urls["ingest"]
+        return process, urls["statsd"].split("//")[1] if statsd else urls["ingest"]
 
     def verify(self):
         """The sum of all, and some keys, read over HTTP."""
         if not self.ready():
             return
-        metrics = urllib.request.urlopen(f"{self.http}/metrics").read().decode()
-        total = int(float(re.search(r"^tally_server_amounts_total\S* (\S+)", metrics, re.M)[1]))
+        for _ in range(100):  # what came by StatsD is counted with the next ticks
+            metrics = urllib.request.urlopen(f"{self.http}/metrics").read().decode()
+            total = int(float(re.search(r"^tally_server_amounts_total\S* (\S+)", metrics, re.M)[1]))
+            if total == int(self.text("sum")):
+                break
+            time.sleep(0.1)
         names, values = [], []
         for key in range(0, 2000, 20):
             names.append(self.text(f"name {key}"))
             values.append(int(self.text(f"key {key}")))
-        answer = json.load(urllib.request.urlopen(f"{self.http}/v1/get", json.dumps({"table": "downloads", "keys": names}).encode()))
+        answer = json.load(urllib.request.urlopen(f"{self.http}/v1/get", json.dumps({"table": self.table, "keys": names}).encode()))
         if total != int(self.text("sum")) or answer["values"] != values:
             sys.exit(f"{self.name}: counted {total}, sent {self.text('sum')}; keys {answer['values']}, sent {values}")
 
@@ -202,23 +210,28 @@ def main():
     options.keys, ours, theirs, lines = SIZES[options.size]
     plain, aof, stats = "redis-server, no log", "redis-server, log by the second", f"statsd {STATSD}, TCP"
     durable = Tally("durable", options, ours)
-    found = {"durable": durable}
+    lines_here = Tally("durable", options, lines * 8, statsd=True)
+    found = {"durable": durable, "lines": lines_here}
     try:
         if not smoke:
             found |= {plain: Subject(plain, redis("no"), "redis", 100, 16, theirs, options),
                       aof: Subject(aof, redis("yes"), "redis", 100, 16, theirs, options),
                       stats: Subject(stats, statsd, "statsd", 1000, 1, lines, options)}
         if options.part == "ours":
-            found = {"durable": durable}
+            found = {"durable": durable, "lines": lines_here}
         for subject in found.values():
             subject.ready()
         for _ in range(options.rounds):
             for subject in found.values():
                 subject.round()
         durable.verify()
+        lines_here.verify()
         what = f"ingest of {options.keys:,} names, acknowledged and durable, one core"
         for peer, target in ((plain, ">= 8"), (aof, ">= 8"), (stats, ">= 20")):
             emit("ingest", what, rate(durable), "M events/s", peer, rate(found[peer]) if peer in found else None, target)
+        emit("ingest", "StatsD's lines of the same names by TCP, one core", rate(lines_here), "M lines/s", stats,
+             rate(found[stats]) if stats in found else None)
+        emit("ingest", "CPU of tallycast-server, a million lines", lines_here.cpu_s, "s")
         emit("ingest", "CPU of tallycast-server, a million events", durable.cpu_s, "s")
         for peer in (plain, aof, stats):
             emit("ingest", f"CPU of {peer}, a million events", found[peer].cpu_s if peer in found else None, "s")
