@@ -46,7 +46,7 @@ def contestants(keys, names):
     if NODE and SHARED.exists():
         for name, adds, whats in (("wasm", ADDS, ("tally", "sharded")), ("post", POSTS, ("post", "posts"))):
             command = [NODE, "--no-warnings", contest.HERE / "wasm" / "counts.mjs", SHARED, keys, adds, OPTIONS.seed, names]
-            found[name] = (contest.Contestant(name, command), [f"{one}.{n}" for one in whats for n in (1, 2)])
+            found[name] = (contest.Contestant(name, command), [f"{whats[0]}.2"] if OPTIONS.smoke else [f"{one}.{n}" for one in whats for n in (1, 2)])
         program, root = go_counts(GOOS="js", GOARCH="wasm") if root else (None, None)
         launcher = next((path for path in (root / "lib/wasm/wasm_exec_node.js", root / "misc/wasm/wasm_exec_node.js") if path.exists()), None) if root else None
         if program and launcher:

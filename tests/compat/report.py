@@ -181,7 +181,7 @@ def imports_text(artefact):
 
 def document(report):
     lines = ["# What the artefacts are", "",
-             "Written by `tests/compat/report.py --build build/release --write`; a test holds it to what is built (sizes and hosts aside). "
+             "Written by `tests/run.sh`, then `tests/compat/report.py --build build/dev --write`; a test holds it to what is built (sizes and hosts aside). "
              "`compat-report.json` in the build folder has all of it, with every export and its type.", "",
              "| artefact | imports | exports | memory (pages of 64 KiB) | features declared | of these used | size |", "| --- | --- | --- | --- | --- | --- | --- |"]
     for one in report.artefacts:
@@ -198,8 +198,7 @@ def document(report):
     lines += ["", "What a pin costs is no secret: it announces the version that it is about to read by a sequentially consistent store to its reader's own line. On x86-64 "
               "that is one `xchg` natively, and a store with `mfence` in Wasmtime: it waits for the processor's own stores, for no other thread. Reads within a view "
               "have none.", "", "## Hosts", "",
-              "What the tests of each host found on the machine that wrote this: `tests/run.sh`, then the command above. A test that did not pass, or not with these modules, "
-              "is not here.", "", BEGIN_HOSTS, "",
+              "What the tests of each host found on the machine that wrote this. A test that did not pass, or not with these modules, is not here.", "", BEGIN_HOSTS, "",
               "| host | version | passed | not run |", "| --- | --- | --- | --- |"]
     component = next((one for one in report.artefacts if one["kind"] == "component"), None)
     if component:

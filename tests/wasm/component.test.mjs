@@ -36,6 +36,15 @@ async function disagreements() {
     assert.ok(wit.includes(from))
     await assert.rejects(makeComponent(core, out, installed, wit.replace(from, to).replace('export mirror;', `export ${to.includes('looking') ? 'looking-glass' : 'mirror'};`)), undefined, from)
   }
+  // A core module that is not valid makes no component.
+  const good = fs.readFileSync(core), next = random(11)
+  for (let bad = 0; bad < 5;) {
+    const bytes = Uint8Array.from(good)
+    bytes[next(bytes.length)] ^= 1 << next(8)
+    if (WebAssembly.validate(bytes)) continue
+    await assert.rejects(makeComponent(bytes, out, installed))
+    bad++
+  }
   fs.rmSync(out, { recursive: true, force: true })
   // And the core has nothing that the wit lacks.
   const names = wit.match(/^ {8}[a-z-]+: (static )?func/gm).length
