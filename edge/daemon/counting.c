@@ -444,6 +444,12 @@ struct tally_counts *edge_counting_counts(struct edge_counting *counting) { retu
 // ---------------------------------------------------------------------------------------------------- global plus mine
 
 // One try: TALLY_OLD to pin anew.
+void edge_counting_settle(struct edge_counting *counting)
+{
+    const struct tally_http_source *source = counting->options.source;
+    if (source->settle) source->settle(counting->reader);
+}
+
 static enum tally_status read_mine(struct edge_counting *counting, struct tally_counter *counter, void *reader,
                                    struct tally_bytes table, struct tally_bytes key, struct tally_http_mine *out_mine)
 {

@@ -45,6 +45,9 @@ void edge_counting_post(struct edge_counting *counting, struct tally_http_count 
 // The mirror moved to this version. The loop's thread.
 void edge_counting_applied(struct edge_counting *counting, uint64_t epoch, uint64_t version);
 
+// Often, whether or not anything is counted: its reader lets go of memory that its host has done with. The loop's thread.
+void edge_counting_settle(struct edge_counting *counting);
+
 // What `counter`'s thread reads of a key, and what of this edge's own counts is not in it. `reader` is the thread's. As tally_http_source.get_mine.
 TALLY_CHECKED enum tally_status edge_counting_mine(struct edge_counting *counting, struct tally_counter *counter,
                                                    void *reader, struct tally_bytes table, struct tally_bytes key,

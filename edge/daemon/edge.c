@@ -133,6 +133,7 @@ static void on_timer(uv_timer_t *timer)
         tally_endpoint_report_refusals();
         edge_log_absent(edge, now_ms);
     }
+    if (edge->counting) edge_counting_settle(edge->counting);
     edge_reload_tick(&edge->reload, now_ms);
     settle(edge, true);
 }
@@ -326,7 +327,8 @@ static enum tally_status start_guests(struct edge *edge, struct tally_reason *ou
                                           .deadline_ms = (unsigned)edge->options->guest_deadline_ms,
                                           .memory_bytes_max = edge->options->guest_memory_max,
                                           .threads = (unsigned)edge->options->threads,
-                                          .source = &edge->host_source};
+                                          .source = &edge->host_source,
+                                          .counters = edge->counters}; // which are there before the first call
     return tally_guests_create(&guests, &edge->guests, out_reason);
 #else
     tally_reason_set(out_reason, "built without Wasmtime"); // edge_options_check said so before

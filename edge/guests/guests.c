@@ -219,7 +219,8 @@ unsigned tally_guests_call(struct tally_guests *guests, unsigned thread, void *r
     seat->reader = reader;
     seat->reply = reply;
     seat->lines = 0;
-    seat->reads = 0;
+    seat->reads = seat->adds = 0;
+    seat->counter = guests->options.counters ? guests->options.counters[thread] : NULL;
     seat->call = call;
     reply->info = seat->info;
     call_begins(guests);
@@ -229,6 +230,7 @@ unsigned tally_guests_call(struct tally_guests *guests, unsigned thread, void *r
     source->unpin(reader, &seat->view);
     add(&guest->calls, 1);
     add(&guest->reads, seat->reads);
+    add(&guest->adds, seat->adds);
     add(&guest->nanoseconds, now_ns() - start_ns);
     return status;
 }
@@ -252,6 +254,8 @@ void tally_guests_metrics(struct tally_guests *guests, struct tally_writer *out)
     metric(guests, out, "tally_guest_calls_total", "Calls of a guest, failed ones included.",
            offsetof(struct guest, calls));
     metric(guests, out, "tally_guest_reads_total", "Keys that a guest read.", offsetof(struct guest, reads));
+    metric(guests, out, "tally_guest_adds_total", "Additions of a guest that were merged.",
+           offsetof(struct guest, adds));
     metric(guests, out, "tally_guest_trapped_total", "Calls that ended in a trap.",
            offsetof(struct guest, failures[GUEST_TRAPPED]));
     metric(guests, out, "tally_guest_late_total", "Calls that were ended by their deadline.",

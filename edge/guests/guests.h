@@ -13,6 +13,7 @@
 #ifndef TALLYCAST_EDGE_GUESTS_H
 #define TALLYCAST_EDGE_GUESTS_H
 
+#include <edge/counts/counts.h>
 #include <io/http.h>
 #include <io/reason.h>
 #include <io/settings.h>
@@ -27,6 +28,8 @@ struct tally_guests_options {
     uint64_t memory_bytes_max;              // of one instance
     unsigned threads;                       // that call, numbered from 0
     const struct tally_http_source *source; // what they read; its readers are those given to tally_guests_call
+    struct tally_counter *const *
+        counters; // to count with, one a thread, looked at when a guest counts; null, or null in it: nothing is counted here
 };
 
 // TALLY_INVALID with the reason, when a setting is no NAME=FILE or a name is there twice.

@@ -34,7 +34,7 @@ struct guest {
     struct tally_file_identity identity; // of the file as it was taken or refused last
     struct tally_file_identity seen;     // at the last look
     // Any thread adds; told by metrics. Nothing is ordered by them.
-    _Atomic uint64_t calls, failures[3], nanoseconds, reads, loads, loads_refused;
+    _Atomic uint64_t calls, failures[3], nanoseconds, reads, adds, loads, loads_refused;
 };
 
 enum guest_failure { GUEST_TRAPPED, GUEST_LATE, GUEST_REFUSED }; // refused: it did not start
@@ -54,7 +54,8 @@ struct guest_seat {
     struct tally_view_info info;
     const struct tally_http_call *call;
     struct tally_http_reply *reply;
-    uint64_t reads;
+    struct tally_counter *counter; // null: nothing is counted here
+    uint64_t reads, adds;
     unsigned lines;
     // Of one get_many.
     struct tally_bytes *keys;

@@ -188,6 +188,23 @@ IMPORT(get_many)
     return NULL;
 }
 
+// ---------------------------------------------------------------------------------------------------- counting
+
+IMPORT(add)
+{
+    BEGIN();
+    uint32_t table_size = (uint32_t)values[1].i32, key_size = (uint32_t)values[3].i32;
+    const uint8_t *name = at(seat, values[0].i32, table_size), *key = at(seat, values[2].i32, key_size);
+    if (!name || !key) return trap("tallycast.add: the table or the key is outside of the memory");
+    enum tally_status status = TALLY_UNSUPPORTED;
+    if (seat->counter)
+        status =
+            tally_counts_add(seat->counter, tally_bytes(name, table_size), tally_bytes(key, key_size), values[4].i64);
+    seat->adds += status == TALLY_OK;
+    values[0].i32 = (int32_t)status;
+    return NULL;
+}
+
 // ---------------------------------------------------------------------------------------------------- the list
 
 // Types: i (32 bits) and l (64), arguments, a colon, the result or nothing.
@@ -205,6 +222,7 @@ static const struct import {
     {"epoch", ":l", epoch},
     {"table", "ii:i", table},
     {"get", "iiii:i", get},
+    {"add", "iiiil:i", add},
     {"get_many", "iiiiii:i", get_many},
 };
 

@@ -114,6 +114,7 @@ static int32_t wrong(void)
     if (is("/key-outside")) tallycast_get(0, (void *)(uintptr_t)(end - 3), 4, &value);
     if (is("/key-huge")) tallycast_get(0, (void *)16, UINT32_MAX, &value);
     if (is("/value-outside")) tallycast_get(0, "k", 1, (void *)(uintptr_t)(end - 7));
+    if (is("/add-outside")) tallycast_add("t", 1, (void *)(uintptr_t)end, 1, 1);
     if (is("/table-outside")) tallycast_table((void *)(uintptr_t)UINT32_MAX, 1);
     if (is("/path-outside")) tallycast_request_path((void *)(uintptr_t)(end - 1), 2);
     if (is("/body-outside")) tallycast_request_body((void *)(uintptr_t)end, 1);
@@ -169,6 +170,17 @@ int32_t handle(void)
         say_number((uint64_t)value);
         say_number((uint64_t)tallycast_get(123456, "k", 1, &value));
         say_number(tallycast_get_many(-1, body, 4 * 3, 3, values, found));
+        return 200;
+    }
+    if (is("/add")) { // the body is a key
+        uint32_t key = tallycast_request_body(body, sizeof body);
+        say_number((uint64_t)tallycast_add("guests", 6, body, key, 3));
+        tallycast_respond(" ", 1);
+        say_number((uint64_t)tallycast_add("guests", 6, body, key, -1));
+        tallycast_respond(" ", 1);
+        say_number((uint64_t)tallycast_add("Bad name", 8, body, key, 1));
+        tallycast_respond(" ", 1);
+        say_number((uint64_t)tallycast_add("guests", 6, body, 0, 1));
         return 200;
     }
     uint32_t many = number_behind("/many/"), versions = number_behind("/versions/");

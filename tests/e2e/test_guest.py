@@ -170,7 +170,7 @@ class Wrong(Guest):
             "/trap": "unreachable", "/deep": "wasm trap: ", "/write-outside": "out of bounds memory access",
             "/key-outside": "tallycast.get: the key", "/key-huge": "tallycast.get: the key", "/value-outside": "the place of the value",
             "/table-outside": "tallycast.table", "/path-outside": "tallycast.request_path", "/body-outside": "tallycast.request_body",
-            "/answer-outside": "tallycast.respond", "/log-outside": "tallycast.log", "/type-outside": "tallycast.respond_type",
+            "/answer-outside": "tallycast.respond", "/log-outside": "tallycast.log", "/type-outside": "tallycast.respond_type", "/add-outside": "tallycast.add",
             "/type-long": "1 to 100 bytes", "/type-bad": "printable ASCII", "/many-keys": "more than 4096 keys",
             "/many-packed": "do not fill", "/many-outside": "tallycast.get_many", "/answer-large": "over 1 MiB",
             "/status": "no HTTP status", "/no-body": "no HTTP status",
@@ -223,6 +223,29 @@ class Wrong(Guest):
         body = b"".join(struct.pack("<I", len(key.encode())) + key.encode() for key in keys)
         answer = self.guest(edge, "/reads/3", method="POST", body=body)
         self.assertEqual(answer.json, [903, 900, 3 * sum(counts[key] for key in keys)])
+
+    def test_counts(self):
+        """What a guest adds is counted exactly once, and read by everybody; what is wrong is refused, and counted by nobody."""
+        server = self.server().start()
+        edge = self.edge("edge", server, guest=f"probe={PROBE}", count=server.settings["ingest"]).start()
+        reads_alone = self.edge("reads-alone", server, guest=f"probe={PROBE}").start()
+        self.count(server, [b"t\tk"])
+        self.wait_equal(server, edge, reads_alone)
+        keys = {f"key-{number}": 0 for number in range(20)}
+        for _ in range(200):
+            key = self.random.choice(list(keys))
+            answer = self.guest(edge, "/add", method="POST", body=key.encode())
+            self.assertEqual(answer.body, b"0 12 12 10")
+            keys[key] += 3
+        keys = {key: value for key, value in keys.items() if value}
+        wait_until(lambda: self.values(edge, keys) == list(keys.values()), lambda: f"{keys}, {self.values(edge, keys)}")
+        self.assertEqual(metric(edge.at, "tally_guest_adds_total"), 200)
+        self.assertEqual(self.guest(reads_alone, "/add", method="POST", body=b"k").body, b"18 18 18 18")
+        self.wait_equal(server, edge, reads_alone)
+        self.assertEqual(self.values(server, keys), list(keys.values()))
+
+    def values(self, daemon, keys):
+        return harness.post_get(daemon.at, "guests", list(keys))[0]
 
     def test_what_is_refused_at_start(self):
         server = self.server()

@@ -92,7 +92,7 @@ class Reload(harness.Case):
         lines = stream()[:4000]
         files = [key for key, _ in harness.recount(lines)["files"].most_common(FILES)]
         server = self.server(tick=5).start()
-        edge = self.edge("edge", server, client="wasm", module=module, log_level="debug",
+        edge = self.edge("edge", server, client="wasm", module=module, log_level="debug", count=server.settings["ingest"],
                          guest=[f"share={share}"] if guest else None).start()
         self.count(server, [b"many\tkey-%07d" % i for i in range(200000)])
         self.count(server, lines[:100])

@@ -61,6 +61,15 @@ TALLYCAST_IMPORT(get_many)
 uint32_t tallycast_get_many(int32_t table, const void *keys, uint32_t keys_bytes, uint32_t count, int64_t *out_values,
                             uint8_t *out_found);
 
+// ---------------------------------------------------------------------------------------------------- counting
+
+// Adds `amount` (0 or more) to a key of a counter, there or not yet: it is merged here, sent to a server with what others counted, and read when it
+// has come back, so not by this call. 0: it will be counted exactly once, unless the edge dies before its spool has it. Otherwise it is
+// not counted: 12 the table's name or the amount, 10 the key is empty or too long, 2 no room for a new key just now, 24 call again,
+// 18 this edge does not count (its setting `count`), or what a server said of the table.
+TALLYCAST_IMPORT(add)
+int32_t tallycast_add(const char *table, uint32_t table_bytes, const void *key, uint32_t key_bytes, int64_t amount);
+
 // ---------------------------------------------------------------------------------------------------- else
 
 // A line of the edge's log (event=guest), cut at 1024 bytes; 16 lines a call, the rest is dropped.
