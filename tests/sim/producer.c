@@ -61,6 +61,7 @@ static void encode(struct sim *sim, struct sim_batch *batch)
         bool last = i + 1 == batch->entries || batch->entry[i].table != batch->entry[i + 1].table;
         if (last) tally_batch_table_end(&out.writer);
     }
+    sim_kinds_encode(sim, &out.writer);
     SIM_CHECK(sim, tally_batch_finish(&out.writer) == TALLY_OK);
     batch->request = test_exact_copy(out.out.data, out.out.size);
     batch->request_bytes = out.out.size;

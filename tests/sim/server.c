@@ -375,6 +375,7 @@ static void draw_settings(struct sim_server *server)
         server->definitions[server->definitions_count++] =
             (struct tally_named_definition){.table = sim_table(t), .definition = definition};
     }
+    server->definitions_count += sim_kinds_settings(server->sim, server->definitions + server->definitions_count);
 }
 
 static enum tally_status create(struct sim_server *server)

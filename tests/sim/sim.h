@@ -10,6 +10,7 @@
 //   edge.c      an edge process and its stored copy
 //   tally.c     what an edge counts itself, and its spool
 //   producer.c  those who count, and resend until they know
+//   kinds.c     tables of other kinds than counters, and what they should be
 //   truth.c     what must hold: a naive model that follows the log, and the versions that were cut
 #ifndef TALLY_SIM_H
 #define TALLY_SIM_H
@@ -66,6 +67,7 @@ struct sim_config {
     uint64_t retired_bytes_max;
     uint64_t clash_mask;
     struct tally_definition definitions[SIM_TABLES]; // of kind 0: the table is not defined
+    bool kinds;                                      // tables of every kind beside the counters
     bool redefine;                                   // ttl and max_keys are others at each start
     uint32_t frame_bytes_max;                        // 0: the limit's
     uint32_t retention_versions;
@@ -155,7 +157,7 @@ struct sim_server {
     bool dead; // the process ended inside the call that is under way: nothing that it does any more has an effect
     uint64_t start_ms, tick_ms, life;
     int64_t clock_ms;
-    struct tally_named_definition definitions[SIM_TABLES]; // its settings
+    struct tally_named_definition definitions[SIM_TABLES + 2]; // its settings
     size_t definitions_count;
     uint64_t newest_ms; // that an epoch was drawn from
     struct test_alloc alloc;
@@ -258,15 +260,15 @@ struct sim_producer {
     X(replayed)                                                                                                        \
     X(partitions)                                                                                                      \
     X(server_crashes)                                                                                                  \
-    X(server_dooms) X(server_stops) X(server_restarts) X(recover_refused) X(disk_failures) X(losses)                   \
-        X(records_damaged) X(foreign_records) X(tails_lost) X(snapshots) X(snapshots_refused) X(edge_crashes)          \
-            X(edge_boots) X(boot_messages) X(stores_damaged) X(stores_lost) X(stores_rewritten) X(clock_jumps)         \
-                X(no_memory) X(batches) X(acks) X(repeats) X(holes) X(given_up) X(pushes) X(removals)                  \
-                    X(frames_applied) X(deltas) X(wholes) X(chunks) X(restarts) X(repairs) X(early) X(refused)         \
-                        X(timeouts) X(stalled) X(pins) X(verified_rows) X(frames_replayed) X(keys_drawn) X(expired)    \
-                            X(slid) X(overflowed) X(redefined) X(virtual_ms) X(converge_ms_max) X(tallied)             \
-                                X(tally_refused) X(tally_acks) X(spool_full) X(spool_failures) X(renamed)              \
-                                    X(mine_checked) X(mine_based) X(mine_old)
+    X(server_dooms)                                                                                                    \
+    X(server_stops) X(server_restarts) X(recover_refused) X(disk_failures) X(losses) X(records_damaged)                \
+        X(foreign_records) X(tails_lost) X(snapshots) X(snapshots_refused) X(edge_crashes) X(edge_boots)               \
+            X(boot_messages) X(stores_damaged) X(stores_lost) X(stores_rewritten) X(clock_jumps) X(no_memory)          \
+                X(batches) X(acks) X(repeats) X(holes) X(given_up) X(pushes) X(removals) X(frames_applied) X(deltas)   \
+                    X(wholes) X(chunks) X(restarts) X(repairs) X(early) X(refused) X(timeouts) X(stalled) X(pins)      \
+                        X(verified_rows) X(frames_replayed) X(keys_drawn) X(kinds) X(expired) X(slid) X(overflowed)    \
+                            X(redefined) X(virtual_ms) X(converge_ms_max) X(tallied) X(tally_refused) X(tally_acks)    \
+                                X(spool_full) X(spool_failures) X(renamed) X(mine_checked) X(mine_based) X(mine_old)
 
 struct sim_counters {
 #define X(name) uint64_t name;
@@ -292,6 +294,7 @@ struct sim {
     struct sim_edge edges[SIM_EDGES_MAX];
     struct sim_producer producers[SIM_PRODUCERS_MAX];
     struct sim_truth truth;
+    struct sim_kinds *kinds; // the same of kinds.c
     struct sim_counters counters;
 };
 
@@ -323,6 +326,17 @@ void sim_tally_ack(struct sim_edge *edge, const struct sim_message *message);
 bool sim_tally_idle(const struct sim_edge *edge);
 void sim_tally_final(struct sim_edge *edge);
 void sim_tally_free(struct sim_edge *edge);
+
+// kinds.c
+size_t sim_kinds_settings(struct sim *sim, struct tally_named_definition *out);
+void sim_kinds_encode(struct sim *sim, struct tally_batch_writer *writer);
+bool sim_kinds_has(struct tally_bytes name);
+void sim_kinds_reset(struct sim *sim); // nothing is in the log
+void sim_kinds_free(struct sim *sim);
+void sim_kinds_define(struct sim *sim, struct tally_bytes name, const struct tally_definition *definition);
+void sim_kinds_count(struct sim *sim, struct tally_bytes batch); // a batch that counts
+void sim_kinds_conclude(struct sim *sim);                        // the end of a record
+uint64_t sim_kinds_digest(struct sim *sim, struct tally_seed seed, struct tally_digest *sum);
 
 // net.c
 void sim_send(struct sim *sim, const struct sim_message *message, struct tally_bytes bytes);

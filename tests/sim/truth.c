@@ -145,6 +145,10 @@ static void define(struct sim *sim, struct tally_record_reader *reader)
     while (tally_record_next_definition(reader, &message)) {
         uint32_t table = 0;
         SIM_CHECK(sim, tally_definition_read(message, &name, &definition) == TALLY_OK);
+        if (sim_kinds_has(name)) {
+            sim_kinds_define(sim, name, &definition);
+            continue;
+        }
         while (table < SIM_TABLES && !tally_bytes_equal(sim_table(table), name)) table++;
         SIM_CHECK(sim, table < SIM_TABLES);
         bool began = !truth->definitions[table].ttl_ms;
@@ -195,6 +199,7 @@ static void apply_batch(struct sim *sim, struct tally_bytes bytes)
     count(sim, batch);
     for (unsigned e = 0; instance->id && e < batch->entries; e++)
         sim->truth.tallied[instance->edge][batch->entry[e].key] += batch->entry[e].amount;
+    sim_kinds_count(sim, bytes);
 }
 
 static void apply_record(struct sim *sim, struct tally_bytes record, uint64_t version)
@@ -207,6 +212,7 @@ static void apply_record(struct sim *sim, struct tally_bytes record, uint64_t ve
     define(sim, &reader);
     age(sim);
     while (tally_record_next(&reader, &batch)) apply_batch(sim, batch);
+    sim_kinds_conclude(sim);
 }
 
 void sim_truth_lose(struct sim *sim, uint64_t version)
@@ -215,6 +221,7 @@ void sim_truth_lose(struct sim *sim, uint64_t version)
     truth->rows = truth->time_ms = 0;
     memset(truth->definitions, 0, sizeof truth->definitions);
     memset(truth->tallied, 0, sizeof truth->tallied);
+    sim_kinds_reset(sim);
     for (size_t t = 0; t < SIM_TABLES; t++) {
         for (size_t k = 0; k <= SIM_KEYS_MAX; k++) {
             truth->cells[t][k].live = false;
@@ -301,7 +308,8 @@ static void insert(struct sim *sim, const struct sim_cut *cut)
     *place = *cut;
 }
 
-static struct tally_digest digest_of(struct sim *sim, struct tally_seed seed)
+// Of what the log says; *out_rows: how many rows that are.
+static struct tally_digest digest_of(struct sim *sim, struct tally_seed seed, uint64_t *out_rows)
 {
     struct tally_digest sum = {0};
     char key[1024];
@@ -316,6 +324,7 @@ static struct tally_digest digest_of(struct sim *sim, struct tally_seed seed)
             tally_digest_add(&sum, tally_digest_row(table, tally_fingerprint(seed, key, key_bytes), cell->value));
         }
     }
+    *out_rows = sim->truth.rows + sim_kinds_digest(sim, seed, &sum);
     return sum;
 }
 
@@ -333,10 +342,11 @@ void sim_truth_cut(struct sim *sim)
     if (info.version != sim->truth.version)
         sim_fail(sim, "the server's mirror is at version %llu, its log at %zu", (unsigned long long)info.version,
                  sim->truth.version);
-    if (info.rows != sim->truth.rows)
+    uint64_t rows;
+    struct tally_digest digest = digest_of(sim, info.seed, &rows);
+    if (info.rows != rows)
         sim_fail(sim, "version %llu has %llu rows, should have %llu", (unsigned long long)info.version,
-                 (unsigned long long)info.rows, (unsigned long long)sim->truth.rows);
-    struct tally_digest digest = digest_of(sim, info.seed);
+                 (unsigned long long)info.rows, (unsigned long long)rows);
     if (!tally_digest_equal(digest, info.digest))
         sim_fail(sim, "version %llu is not what its log says", (unsigned long long)info.version);
     insert(sim, &(struct sim_cut){info.epoch, info.version, digest, info.rows});
@@ -483,6 +493,7 @@ void sim_truth_memory(struct sim *sim, const struct tally_view *view, const stru
 void sim_truth_free(struct sim *sim)
 {
     struct sim_truth *truth = &sim->truth;
+    sim_kinds_free(sim);
     for (size_t v = 0; v < truth->version; v++) free((void *)(uintptr_t)truth->records[v].data);
     free(truth->records);
     free(truth->frames);

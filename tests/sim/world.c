@@ -103,7 +103,9 @@ static void draw_config(struct test_random *random, struct sim_config *config)
     config->snapshot_every = test_random_between(random, 2, test_random_percent(random, 50) ? 10 : 100);
     if (test_random_percent(random, 20)) config->retired_bytes_max = test_random_between(random, 4 << 10, 256 << 10);
     // So few bits that some keys clash, and so many that a new seed helps.
-    unsigned bits = 2 * (32 - (unsigned)__builtin_clz(config->keys)) + (unsigned)test_random_below(random, 6);
+    config->kinds = test_random_percent(random, 50);
+    unsigned keys = config->kinds && config->keys < 64 ? 64 : config->keys;
+    unsigned bits = 2 * (32 - (unsigned)__builtin_clz(keys)) + (unsigned)test_random_below(random, 6);
     if (test_random_percent(random, 10)) config->clash_mask = ((uint64_t)1 << bits) - 1;
     // Versions whose frame is too large to be told.
     if (test_random_percent(random, 10)) config->frame_bytes_max = (uint32_t)test_random_between(random, 100, 500);
@@ -267,6 +269,7 @@ void sim_run(struct sim *sim, uint64_t seed, uint64_t steps, bool verbose)
     draw_config(&sim->random, &sim->config);
     if (verbose) print_config(sim);
     sim->faults = !sim->config.calm;
+    sim_kinds_reset(sim);
     sim_server_init(sim);
     for (uint32_t i = 0; i < sim->config.edges; i++) sim_edge_init(sim, i);
     for (uint32_t i = 0; i < sim->config.producers; i++)
