@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gather.h"
 
+#include "explain.h"
+
 #include <messages/messages.h>
 
 #define NONE UINT32_MAX
@@ -157,7 +159,10 @@ bool tally_gather_offer(struct tally_gather *gather, const struct tally_state *s
     uint64_t entries;
     *out_refusal = (struct tally_refusal){0};
     *out_verdict = (struct tally_verdict){.status = tally_batch_open(batch, &reader)};
-    if (out_verdict->status) return false;
+    if (out_verdict->status) {
+        tally_explain_batch(batch, out_verdict->status, out_refusal);
+        return false;
+    }
     uint64_t producer = reader.header.producer, sequence = reader.header.sequence;
     const struct tally_producer *durable = tally_producers_find(&state->producers, producer);
     uint32_t newest = newest_of(gather, producer);

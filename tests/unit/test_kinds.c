@@ -230,6 +230,61 @@ static void test_what_is_refused(void **state)
     server_world_end(world);
 }
 
+// What does not even open is told as well: which table, and what of it.
+static void test_what_does_not_open(void **state)
+{
+    (void)state;
+    struct server_world *world = server_world_make();
+    assert_int_equal(server_world_start(world), TALLY_OK);
+    static uint8_t key[1100], members[16];
+    static const struct {
+        const char *message;
+        enum tally_status status;
+        uint64_t kind, adjust;
+        unsigned keys, amounts, members, key_bytes;
+    } cases[] = {
+        {"table \"t\": a kind that is not known here", TALLY_UNSUPPORTED, 7, 0, 1, 1, 0, 1},
+        {"table \"t\": both amounts and members", TALLY_MALFORMED, 0, 0, 2, 1, 1, 1},
+        {"table \"t\": members, but its kind is not distinct", TALLY_MALFORMED, 1, 0, 1, 0, 1, 1},
+        {"table \"t\": amounts, but its kind is distinct", TALLY_MALFORMED, 5, 0, 1, 1, 0, 1},
+        {"table \"t\": adjustments, but its kind is not gauge", TALLY_MALFORMED, 1, 1, 1, 1, 0, 1},
+        {"table \"t\": not one amount, or one member, for each key", TALLY_MALFORMED, 0, 0, 2, 1, 0, 1},
+        {"table \"t\": not one amount, or one member, for each key", TALLY_MALFORMED, 5, 0, 1, 0, 2, 1},
+        {"table \"t\": a key of more than 1024 bytes", TALLY_LIMIT, 0, 0, 1, 1, 0, 1025},
+        {"table \"t\": a key that is empty", TALLY_MALFORMED, 0, 0, 1, 1, 0, 0},
+        {"table \"t\": more than 131072 entries in one batch, up to here", TALLY_LIMIT, 0, 0, 131073, 131073, 0, 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tally_writer entries = test_writer(), batch = test_writer(), request = test_writer(),
+                            amounts = test_writer();
+        tally_write_bytes(&entries, 1, test_text("t"));
+        for (unsigned n = 0; n < cases[i].keys; n++)
+            tally_write_bytes(&entries, 2, tally_bytes(key, cases[i].key_bytes));
+        for (unsigned n = 0; n < cases[i].amounts; n++) tally_write_varint(&amounts, 2);
+        if (cases[i].amounts) tally_write_bytes(&entries, 3, tally_writer_bytes(&amounts));
+        if (cases[i].kind) tally_write_uint(&entries, 5, cases[i].kind);
+        if (cases[i].adjust) tally_write_uint(&entries, 6, cases[i].adjust);
+        if (cases[i].members) tally_write_bytes(&entries, 7, tally_bytes(members, 8 * cases[i].members));
+        tally_write_bytes(&batch, 1, test_text("main"));
+        tally_write_fixed64(&batch, 2, 9);
+        tally_write_uint(&batch, 3, 1);
+        tally_write_bytes(&batch, 4, tally_writer_bytes(&entries));
+        tally_write_bytes(&request, 1, tally_writer_bytes(&batch));
+        tally_server_request(world->server, TALLY_ENDPOINT_INGEST, i + 1, tally_writer_bytes(&request), world->now_ms);
+        struct tally_answer answer = server_world_answer(world, i + 1);
+        char text[512] = "";
+        memcpy(text, answer.message.data, answer.message.size);
+        if (answer.status != cases[i].status || strcmp(text, cases[i].message) != 0)
+            fail_msg("case %u: status %d, \"%s\"", (unsigned)i, (int)answer.status, text);
+        tally_answer_free(&tally_alloc_libc, &answer);
+        test_writer_free(&entries);
+        test_writer_free(&batch);
+        test_writer_free(&request);
+        test_writer_free(&amounts);
+    }
+    server_world_end(world);
+}
+
 // ---------------------------------------------------------------------------------------------------- definitions
 
 static struct tally_named_definition named(const char *text)
@@ -340,6 +395,7 @@ int main(void)
         cmocka_unit_test(test_distinct),
         cmocka_unit_test(test_what_does_not_change_is_no_change),
         cmocka_unit_test(test_what_is_refused),
+        cmocka_unit_test(test_what_does_not_open),
         cmocka_unit_test(test_definitions_of_the_settings),
         cmocka_unit_test(test_definitions_by_call),
         cmocka_unit_test(test_kinds_survive_a_snapshot),
