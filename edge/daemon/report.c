@@ -260,6 +260,12 @@ static bool count(void *ctx, void *reader, struct tally_http_count *count)
 {
     struct edge *edge = ctx;
     (void)reader;
+    if (*count->table) {
+        tally_reason_set(&count->reason, "tables are defined at a server, not at an edge");
+        count->status = TALLY_FORBIDDEN;
+        tally_http_counted(count);
+        return true;
+    }
     edge_counting_post(edge->counting, count);
     return true;
 }

@@ -63,6 +63,7 @@ class PreAggregation(harness.Case):
         self.assertEqual(self.value(server, "files", "b"), 39)
         self.assertEqual(mine(edge, "files", "nobody").status, 404)
         self.assertEqual(get(server.at, "/v1/get/files/a?mine=1").status, 400)
+        self.assertEqual(request(edge.at, "POST", "/v1/tables/files", json.dumps({"ttl": "1h"})).status, 403)
         batches = metric(edge.at, "tally_producer_acknowledged_total")
         self.assertLess(batches, 39)  # they were merged
         self.assertEqual(metric(edge.at, "tally_spool_entries"), 0)
