@@ -12,15 +12,13 @@
 #include <tallycast/digest.h>
 #include <tallycast/limits.h>
 
-// A place in the order of versions: greater epochs are newer.
+// A version, and the epoch in which it was named. Versions go on over epochs, so a batch of an old epoch may be named in a new one (a repeat):
+// only when a log is lost do they begin anew, and then the later epoch has nothing of before.
 struct place {
     uint64_t epoch, version;
 };
 
-static inline bool place_before(struct place a, struct place b)
-{
-    return a.epoch != b.epoch ? a.epoch < b.epoch : a.version < b.version;
-}
+static inline bool place_before(struct place a, struct place b) { return a.version < b.version && a.epoch <= b.epoch; }
 
 enum batch_state {
     BATCH_NONE,
