@@ -7,7 +7,7 @@ const whole = new Intl.NumberFormat('en'), short = new Intl.NumberFormat('en', {
 const STATES = { connecting: 'connecting', 'catching-up': 'catching up', live: 'live', stale: 'stale', gone: 'gone' }
 const SPARKS = 60
 const ORDER_MS = 900      // rows change places no more often: who reads a list wants to find a row again
-const TAIL_FROM = 24      // a match further behind is shown with the end of its key, where there is no room for all of it
+const TAIL_FROM = 16      // a match further behind is shown with the end of its key, where there is no room for all of it
 
 const put = (id, text) => { const node = $(id); if (node.textContent !== text) node.textContent = text }
 const perSecond = (rate) => (rate < 10 ? (Math.round(rate * 10) / 10).toString() : rate < 10000 ? whole.format(Math.round(rate)) : short.format(rate))
@@ -181,8 +181,8 @@ function paintLists({ table, tables, top: rows, found: matches }) {
   top.paint(rows, greatest)
   $('found').hidden = !matches
   if (matches) {
-    put('found-count', matches.total > matches.rows.length ? `${matches.rows.length} of ${whole.format(matches.total)}` :
-      matches.done ? (matches.total ? whole.format(matches.total) : 'no key has it') : 'looking …')
+    const count = matches.total > matches.rows.length ? `${matches.rows.length} of ${whole.format(matches.total)}` : whole.format(matches.total)
+    put('found-count', matches.done ? (matches.total ? count : 'no key has it') : (matches.total ? `${count} …` : 'looking …'))
     found.paint(matches.rows, greatest, matches.query)
   }
   $('top').hidden = !table

@@ -7,6 +7,7 @@ import { openMirror } from '/client/src/web.js'
 const TICK_MS = 100, ASK_MS = 1000, STALE_MS = 5000, AGAIN_MS = 2000
 const TOP = 20, FOUND = 20
 const SLICE_MS = 8       // of a search, then whoever else waits gets a turn
+const SHOW_MS = 200      // what was found so far is shown so often
 const SHARE = 20         // looking through a table may take one part in so many of the time
 const PROBE_MS = 3, PROBE_EACH_MS = 500, PROBE_KEYS = 1024
 
@@ -65,10 +66,11 @@ async function look(query, table) {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean)
   const mine = search = { query, table, keys: search?.table === table && search.query === query ? search.keys : [], total: 0, done: false, at: performance.now(), costMs: 0, version: mirror.version }
   const best = []
-  let total = 0, until = performance.now() + SLICE_MS
+  let total = 0, until = performance.now() + SLICE_MS, shownAt = until
   const show = () => {
-    if (total || mine.done) mine.keys = best.sort((a, b) => b[1] - a[1]).slice(0, FOUND).map(([key]) => key)
+    if (total || mine.done) mine.keys = [...best].sort((a, b) => b[1] - a[1]).slice(0, FOUND).map(([key]) => key)
     mine.total = total
+    shownAt = performance.now()
   }
   try {
     if (mirror.get(table, query) !== undefined) best.push([query, Infinity]), total++
@@ -78,6 +80,7 @@ async function look(query, table) {
         mine.costMs += SLICE_MS
         await turn()
         if (search !== mine) return
+        if (performance.now() > shownAt + SHOW_MS) show()
         until = performance.now() + SLICE_MS
       }
       if (key === query) continue

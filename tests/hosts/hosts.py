@@ -251,7 +251,8 @@ class HostCase(harness.Case):
             self.assertEqual(end[name], found[name], name)
         counted = recount(self.feeder.written.elements())
         for table, keys in self.control.job["all"].items():
-            self.assertEqual([value or 0 for value in end["values"][table]], [counted[table][key] for key in keys])
+            wrong = [(key, value, counted[table][key]) for key, value in zip(keys, end["values"][table]) if (value or 0) != counted[table][key]]
+            self.assertEqual(wrong[:5], [], f"{len(wrong)} of {len(keys)} keys of {table}") # all at once would take minutes to be told
             self.assertEqual(ended["rows"][table], len(counted[table]))
             self.assertEqual([value for _, value in ended["top"][table]], [value for _, value in counted[table].most_common(10)])
             for key, value in ended["top"][table]:
