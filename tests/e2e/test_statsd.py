@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import unittest
@@ -128,11 +129,17 @@ class StatsD(harness.Case):
         wait_until(lambda: get(self.place.at, "/v1/get/statsd/%ff%fe").status == 200, "a key of bytes")
 
     def test_what_was_sent_before_the_end_is_counted(self):
+        """Also what it has not looked at yet: the signal is there first, and the data with it."""
         with udp(self.place) as sender, socket.create_connection(("127.0.0.1", port_of(self.place))) as connection:
+            connection.sendall(b"first:1|c\n")
+            self.wait_values("statsd", {"first": 1})
+            self.place.freeze()
+            self.place.process.send_signal(signal.SIGTERM)
             for _ in range(2000):
                 sender.send(b"udp:1|c")
                 connection.sendall(b"tcp:1|c\n")
-            self.assertEqual(self.place.stop(), 0)
+            self.place.thaw()
+            self.assertEqual(self.place.wait_exit(), 0)
         self.place.start()
         self.assertEqual(self.values("statsd", "udp", "tcp"), [2000, 2000])
 
