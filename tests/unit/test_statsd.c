@@ -230,12 +230,11 @@ static void rules(void **state)
     assert_null(tally_statsd_rules_add(&rules, "=rest"));
     expect_by(&rules, "other:1|c", "rest/other+1");
     tally_statsd_rules_init(&rules);
+    static char texts[TALLY_STATSD_RULES_MAX + 1][32]; // the rules point to them
     for (unsigned i = 0; i <= TALLY_STATSD_RULES_MAX; i++) {
-        char *rule = malloc(32);
-        (void)snprintf(rule, 32, "p%u=t", i);
-        const char *wrong = tally_statsd_rules_add(&rules, rule);
+        (void)snprintf(texts[i], sizeof texts[i], "p%u=t", i);
+        const char *wrong = tally_statsd_rules_add(&rules, texts[i]);
         assert_true(i < TALLY_STATSD_RULES_MAX ? !wrong : wrong != NULL);
-        if (wrong) free(rule); // else the rules point to it, to the end of the test
     }
 }
 
