@@ -369,7 +369,7 @@ static enum tally_status start_counting(struct edge *edge, struct tally_reason *
     if (status != TALLY_OK) return status;
     edge->host_ops->held(edge->host, &held);
     edge_counting_applied(edge->counting, held.epoch, held.version);
-    return TALLY_OK;
+    return edge_statsd_open(&edge->statsd, edge->options, edge_counting_counts(edge->counting), out_reason);
 }
 
 // In the order in which a failure costs least: nothing is dialed or answered before the data was accepted.
@@ -414,6 +414,7 @@ static void stop(struct edge *edge)
 #ifdef TALLY_HAVE_WASMTIME
     tally_guests_destroy(&edge->guests);
 #endif
+    edge_statsd_close(&edge->statsd);
     for (size_t i = 0; i < TALLY_HTTP_THREADS_MAX; i++) tally_counts_leave(&edge->counters[i]);
     edge_counting_stop(&edge->counting, (unsigned)grace_ms);
     tally_feed_destroy(&edge->feed);

@@ -10,6 +10,7 @@
 #include "counting.h"
 #include "options.h"
 #include "reload.h"
+#include "statsd.h"
 
 #include <edge/guests/guests.h>
 #include <edge/host/host.h>
@@ -49,6 +50,7 @@ struct edge {
 
     struct edge_counting *counting;                         // null: nothing is counted here
     struct tally_counter *counters[TALLY_HTTP_THREADS_MAX]; // one each HTTP thread, by its number
+    struct edge_statsd statsd;
 
     pthread_mutex_t mutex; // of shown
     struct edge_shown shown;

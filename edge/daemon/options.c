@@ -4,8 +4,10 @@
 #include <edge/guests/guests.h>
 #include <edge/src/producer.h>
 #include <edge/src/sync.h>
+#include <io/address.h>
 #include <io/endpoint.h>
 #include <io/http.h>
+#include <io/statsd_listener.h>
 #include <string.h>
 #include <tallycast/limits.h>
 
@@ -34,6 +36,18 @@ static const struct tally_setting table[] = {
                          TALLY_SPOOL_BYTES_MAX,
                          "most bytes of merged counts that wait for a server, at least twice count-memory; then new "
                          "keys are refused. Its file takes up to twice as much"),
+    TALLY_SETTING_TEXT(
+        struct edge_options, statsd, "statsd", "HOST:PORT", NULL,
+        "where StatsD metrics come in, by UDP and TCP on the same port; not listened on unless set; wants count"),
+    TALLY_SETTING_LIST(
+        struct edge_options, statsd_rules, "statsd-rule", "PREFIX=TABLE", NULL, TALLY_STATSD_RULES_MAX,
+        "StatsD metrics whose names begin with PREFIX go, without it, to TABLE, TABLE.gauges and so on, instead of "
+        "statsd, statsd.gauges; the longest prefix holds"),
+    TALLY_SETTING_CHOICE(
+        struct edge_options, statsd_tags, "statsd-tags", "key|drop", "key",
+        "whether the tags of StatsD metrics are part of their keys (name;tag=value, sorted) or dropped"),
+    TALLY_SETTING_NUMBER(struct edge_options, statsd_buffer, "statsd-buffer", "bytes", "8M", 4096, 1u << 30,
+                         "memory that the system is asked for to hold StatsD datagrams until they are read"),
     TALLY_SETTING_TEXT(struct edge_options, http, "http", "HOST:PORT", "127.0.0.1:8091", "where reads are answered"),
     TALLY_SETTING_NUMBER(struct edge_options, threads, "threads", "threads", "2", 1, TALLY_HTTP_THREADS_MAX,
                          "threads that answer reads, each with its own client instance"),
@@ -99,6 +113,15 @@ enum tally_status edge_options_check(const struct edge_options *options, struct 
                          options->subscribe.count, options->catch_up.count);
         return TALLY_INVALID;
     }
+    if (options->statsd && !options->count.count) {
+        tally_reason_set(out_reason, "--statsd wants --count: what comes in must go to a server");
+        return TALLY_INVALID;
+    }
+    struct tally_statsd_rules rules;
+    struct tally_address address;
+    enum tally_status listen = tally_statsd_rules_load(&options->statsd_rules, false, &rules, out_reason);
+    if (!listen && options->statsd) listen = tally_address_parse("statsd", options->statsd, &address, out_reason);
+    if (listen) return listen;
     if (options->count_spool < 2 * options->count_memory) {
         tally_reason_set(out_reason, "--count-spool is less than twice --count-memory");
         return TALLY_INVALID;

@@ -12,6 +12,10 @@ struct edge_options {
     const char *data, *dataset, *http, *module;
     struct tally_strings subscribe, catch_up, count;
     uint64_t count_tick_ms, count_memory, count_spool;
+    const char *statsd; // null: not listened on
+    struct tally_strings statsd_rules;
+    unsigned statsd_tags; // place in "key|drop"
+    uint64_t statsd_buffer;
     uint64_t threads, max_age_ms, memory_max, grace_ms;
     struct tally_strings guests;
     uint64_t guest_deadline_ms, guest_memory_max;

@@ -245,6 +245,7 @@ static void get_metrics(void *ctx, struct tally_writer *out)
     if (edge->guests) tally_guests_metrics(edge->guests, out);
 #endif
     if (edge->counting) edge_counting_metrics(edge->counting, out);
+    if (edge->statsd.listener) tally_statsd_metrics(edge->statsd.listener, out);
 }
 
 static enum tally_status get_mine(void *ctx, unsigned thread, void *reader, struct tally_bytes table,

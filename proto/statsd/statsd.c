@@ -118,15 +118,19 @@ static bool is(struct tally_bytes text, const char *word)
     return tally_bytes_equal(text, tally_bytes(word, strlen(word)));
 }
 
-static bool put(struct tally_statsd *statsd, const struct group *group, unsigned table, enum tally_counting counting,
-                int64_t number)
+// TALLY_STATSD_REASONS: it is taken.
+static enum tally_statsd_reason put(struct tally_statsd *statsd, const struct group *group, unsigned table,
+                                    enum tally_counting counting, int64_t number)
 {
     const struct tally_sum sum = {.counting = counting,
                                   .table =
                                       tally_bytes(group->rule->tables[table].name, group->rule->tables[table].size),
                                   .key = group->key,
                                   .number = number};
-    return statsd->take(statsd->ctx, &sum) == TALLY_OK;
+    enum tally_status status = statsd->take(statsd->ctx, &sum);
+    if (!status) return TALLY_STATSD_REASONS;
+    bool room = status != TALLY_FULL && status != TALLY_BUSY && status != TALLY_NO_MEMORY;
+    return room ? TALLY_STATSD_REFUSED : TALLY_STATSD_FULL;
 }
 
 static enum tally_statsd_reason take_counter(struct tally_statsd *statsd, const struct group *group,
@@ -135,8 +139,7 @@ static enum tally_statsd_reason take_counter(struct tally_statsd *statsd, const 
     int64_t number;
     if (value->negative && value->mantissa) return TALLY_STATSD_NEGATIVE;
     if (!tally_decimal_scale(value, 1, &group->rate, INT64_MAX, &number)) return TALLY_STATSD_VALUE;
-    return put(statsd, group, TALLY_STATSD_COUNTERS, TALLY_COUNTING_ADD, number) ? TALLY_STATSD_REASONS
-                                                                                 : TALLY_STATSD_FULL;
+    return put(statsd, group, TALLY_STATSD_COUNTERS, TALLY_COUNTING_ADD, number);
 }
 
 static const struct tally_decimal always = {.mantissa = 1};
@@ -148,7 +151,7 @@ static enum tally_statsd_reason take_gauge(struct tally_statsd *statsd, const st
     if (!tally_decimal_scale(value, 1, &always, TALLY_LEVEL_MAX, &number)) return TALLY_STATSD_VALUE;
     enum tally_counting counting = value->sign ? TALLY_COUNTING_ADJUST : TALLY_COUNTING_SET;
     if (value->negative) number = -number;
-    return put(statsd, group, TALLY_STATSD_GAUGES, counting, number) ? TALLY_STATSD_REASONS : TALLY_STATSD_FULL;
+    return put(statsd, group, TALLY_STATSD_GAUGES, counting, number);
 }
 
 static enum tally_statsd_reason take_timer(struct tally_statsd *statsd, const struct group *group,
@@ -160,20 +163,18 @@ static enum tally_statsd_reason take_timer(struct tally_statsd *statsd, const st
         !tally_decimal_scale(value, unit, &group->rate, INT64_MAX, &sum) ||
         !tally_decimal_scale(&always, 1, &group->rate, INT64_MAX, &count))
         return TALLY_STATSD_VALUE;
-    bool taken = put(statsd, group, tables, TALLY_COUNTING_ADD, count) &&
-                 put(statsd, group, tables + 1, TALLY_COUNTING_ADD, sum) &&
-                 put(statsd, group, tables + 2, TALLY_COUNTING_MIN, one) &&
-                 put(statsd, group, tables + 3, TALLY_COUNTING_MAX, one);
-    return taken ? TALLY_STATSD_REASONS : TALLY_STATSD_FULL;
+    enum tally_statsd_reason reason = put(statsd, group, tables, TALLY_COUNTING_ADD, count);
+    if (reason == TALLY_STATSD_REASONS) reason = put(statsd, group, tables + 1, TALLY_COUNTING_ADD, sum);
+    if (reason == TALLY_STATSD_REASONS) reason = put(statsd, group, tables + 2, TALLY_COUNTING_MIN, one);
+    if (reason == TALLY_STATSD_REASONS) reason = put(statsd, group, tables + 3, TALLY_COUNTING_MAX, one);
+    return reason;
 }
 
 static enum tally_statsd_reason take_member(struct tally_statsd *statsd, const struct group *group,
                                             struct tally_bytes member)
 {
     if (!member.size) return TALLY_STATSD_VALUE;
-    return put(statsd, group, TALLY_STATSD_SETS, TALLY_COUNTING_MEMBER, (int64_t)tally_member(member))
-               ? TALLY_STATSD_REASONS
-               : TALLY_STATSD_FULL;
+    return put(statsd, group, TALLY_STATSD_SETS, TALLY_COUNTING_MEMBER, (int64_t)tally_member(member));
 }
 
 static enum tally_statsd_reason take_number(struct tally_statsd *statsd, const struct group *group,

@@ -80,7 +80,8 @@ const char *tally_statsd_rules_add(struct tally_statsd_rules *rules, const char 
 
 struct tally_statsd {
     const struct tally_statsd_rules *rules;
-    // Where counts go: borrowed for the call. A status other than TALLY_OK: not taken (FULL).
+    // Where counts go: borrowed for the call. TALLY_FULL, TALLY_BUSY and TALLY_NO_MEMORY: no room (FULL); any
+    // other but TALLY_OK: its table is not taken (REFUSED).
     enum tally_status (*take)(void *ctx, const struct tally_sum *sum);
     void *ctx;
     uint64_t lines, values; // seen; counted

@@ -194,6 +194,39 @@ for name in [name for name in vars(StatsD) if name.startswith("test_")]:
     setattr(Rules, name, None)
 
 
+class Edge(harness.Case):
+    """The same at an edge, which sends it on."""
+
+    def test_what_comes_to_an_edge_is_counted_at_the_server(self):
+        server = self.server().start()
+        edge = self.edge("edge", server, count=server.settings["ingest"], statsd="127.0.0.1:0", statsd_rule="web.=web").start()
+        with socket.create_connection(("127.0.0.1", port_of(edge))) as connection, udp(edge) as sender:
+            for _ in range(1000):
+                connection.sendall(b"a:1|c\nb:1|c|@0.1\nt:2|ms\nweb.x:1|c\nbad\n")
+                sender.send(b"a:1|c\ng:+1|g")
+        def values(daemon):
+            return [post_get(daemon.at, table, [key])[0][0] for table, key in (("statsd", "a"), ("statsd", "b"), ("statsd.timers.sum_us", "t"),
+                                                                               ("statsd.timers.max_us", "t"), ("web", "x"), ("statsd.gauges", "g"))]
+        for daemon in (server, edge):
+            wait_until(lambda: values(daemon) == [2000, 10000, 2000000, 2000, 1000, 1000], lambda: f"{values(daemon)} {skipped(edge)}")
+        self.assertEqual(skipped(edge), {"form": 1000})
+        # What the sockets hold is taken before the end, and sent after the next start.
+        server.stop()
+        with udp(edge) as sender:
+            for _ in range(1000):
+                sender.send(b"a:1|c")
+        self.assertEqual(edge.stop(), 0)
+        edge.start(wait=False)
+        server.start()
+        wait_until(lambda: post_get(server.at, "statsd", ["a"])[0] == [3000], lambda: post_get(server.at, "statsd", ["a"])[0])
+
+    def test_without_a_server_to_count_at_it_is_refused(self):
+        server = self.server()
+        done = subprocess.run(self.edge("edge", server, statsd="127.0.0.1:0").command(), capture_output=True, text=True, timeout=30)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--statsd wants --count", done.stderr)
+
+
 class Clients(harness.Case):
     ROUNDS = 200
 
