@@ -204,7 +204,7 @@ def document(report):
     if component:
         lines.append(f"| component, by {component['jco']} in Node | {component['node'].lstrip('v')} | {', '.join(component['passed'])} | |")
     for one in report.hosts:
-        units = [name for name in one["passed"] if name.startswith("core.")]
+        units = [name for name in one["passed"] if name.startswith("wasm.core.")]
         passed = [name for name in one["passed"] if name not in units] + ([f"{len(units)} unit tests of the core"] if units else [])
         lines.append(f"| {one['host']} | {one['version']} | {', '.join(passed)} | {', '.join(one['not_run'])} |")
     return "\n".join(lines + ["", END_HOSTS, ""])
