@@ -55,7 +55,7 @@ class Followers(harness.Case):
         for half in range(2):
             truths.append(Truth(self, server, keys))
             start = server.version()["version"]
-            wait_until(lambda: version_of() > start + VERSIONS // 2 + 20, lambda: f"versions behind {start}, at {version_of()}", 60 + VERSIONS / 10)
+            wait_until(lambda: version_of() > start + VERSIONS * 3 // 5, lambda: f"versions behind {start}, at {version_of()}", 60 + VERSIONS / 10)
             if half == 0:
                 truths[0].ending.set()
                 truths[0].join(10)
