@@ -72,7 +72,7 @@ class Cli(harness.Case):
         for command in COMMANDS:
             self.assertIn(f"  {command} ", usage)
             text = self.cli(command, "--help").stdout.decode()
-            self.assertIn("Example:\n", text)
+            self.assertRegex(text, r"(?m)^Examples?:$")
             self.assertIn("Exit codes:", text)
             for flag in re.findall(r"^  --([a-z-]+)", text, re.M):
                 if flag != "help":
