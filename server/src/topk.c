@@ -134,7 +134,9 @@ enum tally_status tally_topk_remove(struct tally_topk *topk, uint64_t fingerprin
 enum tally_status tally_topk_put(struct tally_topk *topk, uint64_t fingerprint, struct tally_bytes key, int64_t count,
                                  int64_t error)
 {
-    if (topk->count == topk->capacity || error < 0 || error > topk->floor || count <= error) return TALLY_MALFORMED;
+    // An amount was 1 or more, so a count is greater than its error, but for sums that stopped.
+    bool could_be = error >= 0 && error <= topk->floor && (count > error || count == INT64_MAX);
+    if (topk->count == topk->capacity || !could_be) return TALLY_MALFORMED;
     if (tally_rows_find(&topk->rows, fingerprint) != TALLY_NO_ROW) return TALLY_CLASH;
     return put_in(topk, fingerprint, key, count, error);
 }
