@@ -128,5 +128,8 @@ enum tally_status options_check(const struct options *options, struct tally_reas
     struct tally_address address;
     enum tally_status status = tally_statsd_rules_load(&options->statsd_rules, false, &rules, out_reason);
     if (!status && options->statsd) status = tally_address_parse("statsd", options->statsd, &address, out_reason);
+    if (!status)
+        status = tally_http_origins_check("stream-origin", options->stream_origins.items, options->stream_origins.count,
+                                          out_reason);
     return status ? status : tally_http_check("http", options->http, out_reason);
 }
