@@ -71,7 +71,7 @@ static const struct tally_setting table[] = {
     TALLY_SETTING_NUMBER(struct edge_options, streams_max, "stream-connections", "streams", "1024", 1,
                          TALLY_STREAMS_MAX, "streams (WebSockets of /v1/stream) that may be open at a time"),
     TALLY_SETTING_LIST(struct edge_options, stream_origins, "stream-origin", "ORIGIN", NULL, 64,
-                       "web origin whose pages may open streams beside those of this very host, such as "
+                       "web origin whose pages may open streams, and count, beside those of this very host, such as "
                        "https://example.org; * lets in any"),
     TALLY_SETTING_NUMBER(struct edge_options, stream_idle_ms, "stream-idle", "ms", "60000", 100, 86400000,
                          "a stream whose guest takes nothing, or does not answer a ping, for so long is ended"),
