@@ -156,6 +156,7 @@ class Daemon:
         self.log_path = case.work / f"{name}.log"
         self.log_start = 0
         self.starts = 0
+        self.environment = {}  # on top of the test's, from the next start on
 
     def command(self, **more):
         words = [str(BIN / self.program)]
@@ -171,7 +172,7 @@ class Daemon:
         with open(self.log_path, "ab") as log:
             self.log_start = log.tell()
             self.process = subprocess.Popen(self.command(**more), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            cwd=self.case.work, preexec_fn=_die_with_parent)
+                                            cwd=self.case.work, env={**os.environ, **self.environment}, preexec_fn=_die_with_parent)
         self.starts += 1
         if wait:
             self.wait_ready()

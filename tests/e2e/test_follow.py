@@ -30,10 +30,10 @@ class Follower:
         self.errors = case.work / "follower.log"
         case.addCleanup(self.kill)
 
-    def start(self):
+    def start(self, **environment):
         with open(self.errors, "ab") as errors:
             self.process = subprocess.Popen(list(map(str, self.command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
-                                            preexec_fn=harness._die_with_parent)
+                                            env={**os.environ, **environment}, preexec_fn=harness._die_with_parent)
         self.starts += 1
         return self
 
