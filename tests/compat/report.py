@@ -70,9 +70,10 @@ def abi_is_told(modules, rows, number):
 
 def abi_is_kept():
     """No line that was in a commit was changed or taken out: that ABI may be in use."""
-    history = subprocess.run(["git", "-C", ROOT, "log", "--format=", "-p", "--", ABI_FILE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                             check=False)
-    if history.returncode:
+    git = shutil.which("git")
+    history = git and subprocess.run([git, "-C", ROOT, "log", "--format=", "-p", "--", ABI_FILE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                     text=True, check=False)
+    if not history or history.returncode:
         return "no history of the repository at hand"
     now = {" ".join(row) for row in abi_rows()}
     return [f"abi.txt had the line {line[1:]!r} once" for line in sorted(set(history.stdout.splitlines()))

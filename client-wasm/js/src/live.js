@@ -71,7 +71,10 @@ export class LiveMirror extends Reads {
     if (!isShared(this.#feed.module)) throw new TallycastError(STATUS.UNSUPPORTED, 'share', 'its memory is no shared one: open it with {shared: true}')
     if (this.state === 'closed') throw new TallycastError(STATUS.INVALID, 'share', 'the mirror is closed')
     if (!this.#name) {
-      this.#name = `tallycast-${Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, '0')).join('')}`
+      // Unlike others', not secret; Node 18 has no crypto of its own to draw from.
+      const bytes = new Uint8Array(12).map(() => Math.random() * 256)
+      globalThis.crypto?.getRandomValues(bytes)
+      this.#name = `tallycast-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')}`
       this.#threadsEnd = this.#platform.threadsEnd?.((thread) => this.#takeBack({ thread }))
     }
     return this.#handle(++this.#shares)

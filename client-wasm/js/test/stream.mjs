@@ -44,6 +44,7 @@ export async function streamServer(guest, { refuse } = {}) {
     socket.on('close', () => sockets.delete(socket))
   })
   server.on('upgrade', (request, socket) => {
+    socket.on('error', () => {}) // a guest that goes away while it is answered
     const no = refuse?.(request)
     if (no) return socket.end(`HTTP/1.1 ${no.status} No\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: ${no.body.length}\r\n\r\n${no.body}`)
     const accept = createHash('sha1').update(`${request.headers['sec-websocket-key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64')
