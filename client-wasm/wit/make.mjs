@@ -14,6 +14,7 @@ export const WORLD = path.join(here, 'tallycast.wit')
 
 // The folder of the tools, installed if need be. Throws an Error that says why there are none.
 export function tools() {
+  if (Number(process.versions.node.split('.')[0]) < 20) throw new Error(`jco-transpile needs Node 20 or newer; this is ${process.versions.node}`)
   const lock = fs.readFileSync(path.join(here, 'package-lock.json'))
   const cache = path.join(process.env.XDG_CACHE_HOME || path.join(os.homedir(), '.cache'), 'tallycast')
   const folder = path.join(cache, `component-${createHash('sha256').update(lock).digest('hex').slice(0, 16)}`)

@@ -71,6 +71,9 @@ bool storage_open(struct daemon *daemon, const struct tally_server_ops *ops)
         .dataset = tally_bytes(options->dataset, strlen(options->dataset)),
         .epoch_new = now_ms << 20 | (random.epoch & 0xfffff),
         .seed_new = random.seed,
+        .doubt = daemon->data_dir.moved
+                     ? "the data directory was copied or put back: later versions may have been served"
+                     : NULL,
         .tables_closed = options->tables == 1,
         .tables_allowed = &daemon->tables,
         .definitions = daemon->definitions,
@@ -84,7 +87,12 @@ bool storage_open(struct daemon *daemon, const struct tally_server_ops *ops)
                                  &daemon->server);
     if (status) return refuse(daemon, "memory-max", value, status, "");
     status = tally_server_recover(daemon->server, now_ms);
-    if (status == TALLY_OK) return true;
+    if (status == TALLY_OK) {
+        if (tally_data_dir_settle(&daemon->data_dir))
+            tally_warn("data_dir",
+                       tally_log_str("reason", "lock cannot be written: the next start begins a new epoch"));
+        return true;
+    }
     if (status == TALLY_NO_MEMORY) return refuse(daemon, "memory-max", value, status, "");
     const char *text = "";
     if (status == TALLY_WRONG_DATASET) text = "it holds another dataset than --dataset says";

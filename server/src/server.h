@@ -91,6 +91,8 @@ struct tally_server_options {
     // For a log that is new or whose continuity cannot be proven: Unix milliseconds << 20 | 20 random bits, and 128 random bits.
     uint64_t epoch_new;
     struct tally_seed seed_new;
+    // Why what is found may be older than what was served from it once; null: it is not. Found data then begins a new epoch.
+    const char *doubt;
     bool tables_closed;                             // batches that would begin another table than ...
     const struct tally_table_names *tables_allowed; // ... these are refused; must outlive the object; null: none
     // What tables are to be, complete; those that are not so yet are defined when the server has recovered. Must outlive the object.

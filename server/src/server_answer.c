@@ -182,12 +182,21 @@ static void answer_hello(struct tally_server *server, uint64_t token, const stru
     reply_status(server, token, TALLY_OK, "", server->state.version, expected);
 }
 
+// Who holds a version of this epoch that was never cut here has it from a future that this data does not know: the directory was put back to an
+// earlier state, or a disk lost what it had said was on it.
+static void notice_ahead(struct tally_server *server, const struct tally_catch_up *held)
+{
+    if (server->overtaken || held->epoch != server->state.epoch || held->version <= server->state.version) return;
+    server->overtaken = server->epoch_due = true;
+}
+
 static void answer_catch_up(struct tally_server *server, uint64_t token, const struct tally_catch_up *catch_up,
                             uint64_t now_ms)
 {
     struct tally_answer answer;
     enum tally_catchup_how how = TALLY_CATCHUP_CURRENT;
     if (!ours(server, token, catch_up->dataset)) return;
+    notice_ahead(server, catch_up);
     enum tally_status status = tally_catchup_answer(&server->catchup, &server->history, catch_up,
                                                     tally_server_whole_bytes(server), now_ms, &answer, &how);
     if (status) {

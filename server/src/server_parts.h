@@ -34,6 +34,9 @@ struct tally_server {
 
     bool recovered, stopping;
     enum tally_status failed;
+    // Somebody holds a version of this epoch that was never cut here: the next record begins another epoch. Once for a process, so that a peer
+    // that lies costs everybody one whole state and no more.
+    bool epoch_due, overtaken;
     struct tally_log_identity identity;
 
     // The version that the state has and the mirror has not taken yet.
@@ -75,7 +78,7 @@ TALLY_CHECKED enum tally_status tally_server_apply(struct tally_server *server, 
 // into the history.
 TALLY_CHECKED enum tally_status tally_server_verify(struct tally_server *server, uint64_t now_ms);
 
-// Appends and applies a record that begins a new epoch.
+// Appends and applies a record that begins a new epoch, and nothing else.
 TALLY_CHECKED enum tally_status tally_server_new_epoch(struct tally_server *server, uint64_t now_ms, const char *why);
 
 // A bounded piece of a snapshot, or of the trim after it.

@@ -11,7 +11,8 @@
 //   ok        verifies   ends before it, or empty the snapshot's state, a log begun anew, a new epoch
 //   ok        any        begins too late          refused
 //
-// and a new epoch also where the log itself says that its end may be missing.
+// and a new epoch also where the log itself says that its end may be missing, and where the caller doubts that it is the newest. What neither can
+// see, an edge tells that comes with a later version (server_answer.c).
 #include <stdio.h>
 
 #include "server_parts.h"
@@ -193,6 +194,7 @@ static enum tally_status follow_log(struct tally_server *server, const char *reb
         if (status) return status;
     }
     if (!continuous && !reborn) reborn = "the log was not synchronous and not closed cleanly: its end may be lost";
+    if (!reborn) reborn = server->options.doubt;
     return reborn ? begin_epoch(server, now_ms, reborn) : TALLY_OK;
 }
 

@@ -45,16 +45,20 @@ enum tally_status tally_server_commit(struct tally_server *server, uint64_t vers
     return apply(server, version, record, true);
 }
 
+// The clock may be behind the one that drew the last epoch. What was lost may have counted it up for clashes: beyond those too.
+static uint64_t epoch_next(const struct tally_server *server)
+{
+    uint64_t above = server->state.epoch + EPOCH_STEP;
+    return server->options.epoch_new < above ? above : server->options.epoch_new;
+}
+
 enum tally_status tally_server_new_epoch(struct tally_server *server, uint64_t now_ms, const char *why)
 {
     uint8_t bytes[128];
     struct tally_writer writer = tally_writer_fixed(bytes, sizeof bytes);
     struct tally_bytes record;
-    // The clock may be behind the one that drew the last epoch. What was lost may have counted it up for clashes: beyond those too.
-    uint64_t epoch = server->options.epoch_new, above = server->state.epoch + EPOCH_STEP;
-    if (epoch < above) epoch = above;
     const struct tally_record_header header = {.version = server->state.version + 1,
-                                               .epoch = epoch,
+                                               .epoch = epoch_next(server),
                                                .time_ms =
                                                    now_ms > server->state.time_ms ? now_ms : server->state.time_ms};
     tally_record_begin(&writer);
@@ -226,11 +230,17 @@ static enum tally_status finish(struct tally_server *server, bool first, uint64_
 static enum tally_status cut(struct tally_server *server, uint64_t time_ms, uint64_t now_ms)
 {
     struct tally_bytes record;
-    const struct tally_record_header header = {.version = server->state.version + 1, .time_ms = time_ms};
+    const struct tally_record_header header = {
+        .version = server->state.version + 1, .epoch = server->epoch_due ? epoch_next(server) : 0, .time_ms = time_ms};
     // Without memory for the last few bytes nothing happened yet: the next tick tries again.
     if (tally_gather_cut(&server->gather, &header, &record)) return TALLY_OK;
     enum tally_status status = tally_server_commit(server, header.version, record);
-    return status ? status : finish(server, true, now_ms);
+    if (status) return status;
+    if (header.epoch)
+        tally_server_tell(server, TALLY_SERVER_EVENT_CONTINUITY_LOST, TALLY_OK, header.version, 0,
+                          "an edge holds a later version of the last epoch than was cut here: this data is older");
+    server->epoch_due = false;
+    return finish(server, true, now_ms);
 }
 
 enum tally_status tally_server_tick(struct tally_server *server, uint64_t now_ms)
@@ -241,7 +251,8 @@ enum tally_status tally_server_tick(struct tally_server *server, uint64_t now_ms
     uint64_t time_ms = tally_record_clock_see(&server->clock, now_ms, server->state.time_ms);
     if (server->unverified)
         status = finish(server, false, now_ms);
-    else if (server->gather.count || server->gather.definitions || tally_state_due(&server->state) <= time_ms)
+    else if (server->gather.count || server->gather.definitions || server->epoch_due ||
+             tally_state_due(&server->state) <= time_ms)
         status = cut(server, time_ms, now_ms);
     if (status) return status;
     if (server->unverified) return TALLY_OK;

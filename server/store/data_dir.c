@@ -2,11 +2,43 @@
 #include "data_dir.h"
 
 #include <fcntl.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "errors.h"
+
+#define NAME_BYTES 64u
+
+// What the lock file says when it is at home: its inode and the time of its birth, which a copy does not have (0 where the file system has none).
+static bool own_name(int fd, char out[NAME_BYTES])
+{
+    struct statx found;
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &found)) return false;
+    bool born = found.stx_mask & STATX_BTIME;
+    (void)snprintf(out, NAME_BYTES, "%016llx %llx.%x\n", (unsigned long long)found.stx_ino,
+                   born ? (unsigned long long)found.stx_btime.tv_sec : 0, born ? found.stx_btime.tv_nsec : 0);
+    return true;
+}
+
+static bool at_home(int fd)
+{
+    char own[NAME_BYTES], said[NAME_BYTES] = "";
+    return own_name(fd, own) && pread(fd, said, sizeof said - 1, 0) > 0 && strcmp(own, said) == 0;
+}
+
+enum tally_status tally_data_dir_settle(struct tally_data_dir *dir)
+{
+    char own[NAME_BYTES];
+    if (at_home(dir->lock)) return TALLY_OK;
+    if (!own_name(dir->lock, own)) return TALLY_IO;
+    size_t size = strlen(own);
+    if (ftruncate(dir->lock, 0) || pwrite(dir->lock, own, size, 0) != (ssize_t)size || fsync(dir->lock))
+        return errno == ENOSPC ? TALLY_NO_SPACE : TALLY_IO;
+    dir->moved = false;
+    return TALLY_OK;
+}
 
 enum tally_status tally_data_dir_open(const char *path, struct tally_data_dir *out_dir, char *text, size_t text_bytes)
 {
@@ -23,7 +55,7 @@ enum tally_status tally_data_dir_open(const char *path, struct tally_data_dir *o
         if (text_bytes) (void)snprintf(text, text_bytes, "another server holds the data directory %s", path);
         return TALLY_IN_USE;
     }
-    *out_dir = (struct tally_data_dir){.lock = fd};
+    *out_dir = (struct tally_data_dir){.lock = fd, .moved = !at_home(fd)};
     return TALLY_OK;
 }
 

@@ -115,6 +115,15 @@ class Damage(harness.Case):
         shutil.copytree(server.settings["data"], kept)
         return server, edge, kept, want, recount(lines[:6850])
 
+    def put_back(self, kept, data):
+        """All but `lock`, by which a server knows a directory that was copied: that would be a new epoch whatever the damage."""
+        lock = (data / "lock").read_bytes()
+        for path in data.iterdir():
+            if path.name != "lock":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.copytree(kept, data, ignore=shutil.ignore_patterns("lock"), dirs_exist_ok=True)
+        self.assertEqual((data / "lock").read_bytes(), lock)
+
     def assert_right_or_refused(self, server, want, way):
         """It either refuses with exit code 4 and a reason, or serves exactly what it had (or, in a new epoch, what it can prove)."""
         server.start(wait=False)
@@ -134,15 +143,24 @@ class Damage(harness.Case):
 
     def test_the_data_of_a_server(self):
         server, _, kept, want, _ = self.prepare_server()
-        names = [path.relative_to(kept) for path in files_of(kept) if path.name != "lock.mdb"]
+        names = [path.relative_to(kept) for path in files_of(kept) if path.name not in ("lock.mdb", "lock")]
         told = {}
         for name in names:
             for way, damage in self.ways():
                 with self.subTest(file=str(name), way=way):
-                    shutil.rmtree(server.settings["data"])
-                    shutil.copytree(kept, server.settings["data"])
+                    self.put_back(kept, server.settings["data"])
                     damage(server.settings["data"] / name)
                     told[f"{name.name}: {way}"] = self.assert_right_or_refused(server, want, way)
+        self.assertIn("same", told.values())
+        # A lock that says nothing, or something else: a directory that may be older than what was served.
+        for way, damage in (("flip one bit", self.flip), *self.ways()[4 * ROUNDS:]):
+            with self.subTest(file="lock", way=way):
+                self.put_back(kept, server.settings["data"])
+                lock = (server.settings["data"] / "lock").read_bytes()
+                damage(server.settings["data"] / "lock")
+                changed = not (server.settings["data"] / "lock").exists() or (server.settings["data"] / "lock").read_bytes() != lock
+                told[f"lock: {way}"] = outcome = self.assert_right_or_refused(server, want, way)
+                self.assertEqual(outcome, "new epoch" if changed else "same")
         print()
         for what, outcome in told.items():
             if outcome != "same":
@@ -167,7 +185,7 @@ class Damage(harness.Case):
         edge = self.edge("edge", server).start()
         lines = stream()
         self.count(server, lines[:1000])
-        self.wait_equal(server, edge)
+        epoch = self.wait_equal(server, edge)["epoch"]
         self.assertEqual(server.stop(), 0)
         shutil.copytree(server.settings["data"], self.work / "backup")
         server.start()
@@ -179,8 +197,38 @@ class Damage(harness.Case):
         server.start()
         for at in range(2000, 3000, 50):  # more versions than were lost
             self.count(server, lines[at:at + 50])
-        self.wait_equal(server, edge)
+        found = self.wait_equal(server, edge)
+        self.assertGreater(found["epoch"], epoch, "what was served and is gone is of another epoch than what comes now")
         self.assert_counts(edge, recount(lines[:1000] + lines[2000:3000]))
+
+    def test_an_earlier_backup_and_nothing_new(self):
+        """Nobody counts anything after it: edges that are ahead come back all the same, whatever way the files were put back."""
+        for way in ("other files", "the same files"):
+            with self.subTest(way=way):
+                server = self.server(f"server {way}").start()
+                edge = self.edge(f"edge {way}", server).start()
+                lines = stream()
+                self.count(server, lines[:1000])
+                want = self.wait_equal(server, edge)
+                self.assertEqual(server.stop(), 0)
+                backup = self.work / f"backup of {way}"
+                shutil.copytree(server.settings["data"], backup)
+                server.start()
+                self.count(server, lines[1000:2000])
+                self.wait_equal(server, edge)
+                server.kill()
+                if way == "other files":
+                    shutil.rmtree(server.settings["data"])
+                shutil.copytree(backup, server.settings["data"], dirs_exist_ok=True)
+                server.start()
+                found = self.wait_equal(server, edge)
+                self.assertGreater(found["epoch"], want["epoch"])
+                self.assertIn("event=continuity_lost", server.log())
+                self.assert_counts(edge, recount(lines[:1000]))
+                # Told once: the next start is as any other.
+                self.assertEqual(server.stop(), 0)
+                server.start()
+                self.assertEqual(self.wait_equal(server, edge)["epoch"], found["epoch"])
 
 
 if __name__ == "__main__":

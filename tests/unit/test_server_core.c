@@ -401,6 +401,81 @@ static void test_a_log_that_may_have_lost_its_end(void **state)
     server_world_end(world);
 }
 
+// An edge asks from a version of this epoch that is not here: this data is from before it.
+static void test_an_edge_that_is_ahead_begins_a_new_epoch(void **state)
+{
+    (void)state;
+    uint64_t epoch, token = 100;
+    struct follower follower;
+    struct server_world *world = world_with_snapshots(&epoch);
+    follower_open(&follower);
+    assert_int_equal(server_world_start(world), TALLY_OK);
+    follower_catch_up(&follower, world, &token);
+    follower_equals(&follower, world);
+    server_world_crash(world);
+    test_log_lose(&world->log, 2); // and nothing says so
+    assert_int_equal(server_world_start(world), TALLY_OK);
+    assert_int_equal(server_world_stats(world).epoch, epoch);
+    assert_int_equal(server_world_stats(world).version, 33);
+    // Who holds as much, or another epoch, says nothing.
+    const struct tally_catch_up held[] = {{.dataset = test_text("main"), .epoch = epoch, .version = 33},
+                                          {.dataset = test_text("main"), .epoch = epoch - 1, .version = 99},
+                                          {.dataset = test_text("main"), .epoch = epoch + 1, .version = 99}};
+    for (size_t i = 0; i < sizeof held / sizeof *held; i++) {
+        struct tally_answer answer = server_world_catch_up(world, ++token, &held[i]);
+        tally_answer_free(&tally_alloc_libc, &answer);
+        assert_int_equal(server_world_tick(world), TALLY_OK);
+        assert_int_equal(server_world_stats(world).version, 33);
+    }
+    assert_int_equal(follower_catch_up(&follower, world, &token), 0); // 35 of the old epoch
+    assert_int_equal(server_world_stats(world).version, 33);
+    // What was gathered meanwhile is counted in the same record.
+    server_world_send(world, 9, 70, 1, "t/a");
+    assert_int_equal(server_world_tick(world), TALLY_OK);
+    assert_true(said(world, TALLY_SERVER_EVENT_CONTINUITY_LOST));
+    server_world_expect(world, 9, TALLY_OK, 34, 2);
+    struct tally_server_stats stats = server_world_stats(world);
+    assert_int_equal(stats.version, 34);
+    assert_true(stats.epoch > epoch);
+    assert_true(follower_catch_up(&follower, world, &token) > 0);
+    follower_equals(&follower, world);
+    // Once for a process, whoever says what.
+    const struct tally_catch_up lie = {.dataset = test_text("main"), .epoch = stats.epoch, .version = 1000};
+    struct tally_answer answer = server_world_catch_up(world, ++token, &lie);
+    tally_answer_free(&tally_alloc_libc, &answer);
+    assert_int_equal(server_world_tick(world), TALLY_OK);
+    assert_int_equal(server_world_stats(world).epoch, stats.epoch);
+    // It is in the log.
+    server_world_crash(world);
+    assert_int_equal(server_world_start(world), TALLY_OK);
+    assert_int_equal(server_world_stats(world).epoch, stats.epoch);
+    follower_equals(&follower, world);
+    follower_close(&follower);
+    server_world_end(world);
+}
+
+// The daemon has seen that what lies there was copied.
+static void test_data_that_is_in_doubt_begins_a_new_epoch(void **state)
+{
+    (void)state;
+    uint64_t epoch;
+    struct server_world *world = world_with_snapshots(&epoch);
+    world->options.doubt = "in doubt";
+    assert_int_equal(server_world_start(world), TALLY_OK);
+    assert_true(said(world, TALLY_SERVER_EVENT_CONTINUITY_LOST));
+    assert_true(server_world_stats(world).epoch > epoch);
+    assert_int_equal(server_world_stats(world).version, 36);
+    assert_int_equal(server_world_get(world, 5, "t", "b"), 70);
+    server_world_end(world);
+    // Of what is new there is no doubt.
+    world = server_world_make();
+    world->options.doubt = "in doubt";
+    assert_int_equal(server_world_start(world), TALLY_OK);
+    assert_false(said(world, TALLY_SERVER_EVENT_CONTINUITY_LOST));
+    assert_int_equal(server_world_stats(world).version, 0);
+    server_world_end(world);
+}
+
 static void test_an_emptied_directory_begins_a_new_lineage(void **state)
 {
     (void)state;
@@ -628,6 +703,8 @@ int main(void)
         cmocka_unit_test(test_a_lost_log_begins_a_new_epoch),
         cmocka_unit_test(test_a_log_that_ends_before_the_snapshot),
         cmocka_unit_test(test_a_log_that_may_have_lost_its_end),
+        cmocka_unit_test(test_an_edge_that_is_ahead_begins_a_new_epoch),
+        cmocka_unit_test(test_data_that_is_in_doubt_begins_a_new_epoch),
         cmocka_unit_test(test_an_emptied_directory_begins_a_new_lineage),
         cmocka_unit_test(test_a_log_of_another),
         cmocka_unit_test(test_a_failed_append_stops_it),
