@@ -113,6 +113,9 @@ start_all() {
         start "edge$n" "$bin/tallycast-edge" --data "$work/edge$n" --subscribe "$(url server publish)" \
             --catchup "$(url server catchup)" --http 127.0.0.1:0
     done
+    if ! grep -q 'event=ready .*client=wasm' "$work/edge1.log"; then
+        say "without Wasmtime: the edges serve from the native build of the client (why: build/quickstart.log)"
+    fi
     server=$(url server http)
     edges=("$(url edge1 http)" "$(url edge2 http)")
 }

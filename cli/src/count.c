@@ -293,12 +293,14 @@ static int tell_result(struct counting *c)
                figures.version, seconds, c->interrupted_ms ? ", interrupted" : "");
     }
     if (!cli_flush()) return CLI_WRONG_USE;
-    if (figures.events < c->events) {
-        cli_complain("%" PRIu64 " events that were read were not acknowledged; %s", c->events - figures.events,
-                     c->following ? "the next run sends them" : "they may or may not be counted");
-        return CLI_UNREACHABLE;
-    }
-    return c->code;
+    uint64_t missing = c->events - figures.events;
+    if (missing == 0) return c->code;
+    if (c->following)
+        cli_complain("%" PRIu64 " events that were read were not acknowledged; the next run sends them", missing);
+    else if (missing > figures.refused) // of those that were refused it was said that they are not counted
+        cli_complain("%" PRIu64 " events that were read were not acknowledged; they may or may not be counted",
+                     missing - figures.refused);
+    return CLI_UNREACHABLE;
 }
 
 // -------------------------------------------------------------------------------------------------- the loop

@@ -76,6 +76,14 @@ static void print_meta(const struct dumping *d, const struct tally_view_info *in
            meta.dataset, meta.epoch, meta.version, digest, meta.seed.k1, meta.seed.k0, meta.keys);
 }
 
+static bool has_table(const struct tally_view *view, const char *name)
+{
+    struct tally_table_info table;
+    for (uint32_t i = 0; tally_view_table_info(view, i, &table) == TALLY_OK; i++)
+        if (tally_bytes_equal(table.name, tally_bytes(name, strlen(name)))) return true;
+    return false;
+}
+
 static int print_rows(struct dumping *d, struct tally_bytes dataset)
 {
     struct tally_reader reader;
@@ -90,7 +98,7 @@ static int print_rows(struct dumping *d, struct tally_bytes dataset)
     struct tally_row row;
     struct tally_table_info table = {0};
     uint32_t table_number = UINT32_MAX;
-    bool wanted = false;
+    bool wanted = false, found = !d->only_table || has_table(&view, d->only_table);
     while (!ferror(stdout) && tally_view_next(&view, &cursor, &row)) {
         if (row.table != table_number) {
             table_number = row.table;
@@ -102,7 +110,9 @@ static int print_rows(struct dumping *d, struct tally_bytes dataset)
     tally_writer_free(&writer);
     tally_view_unpin(&view);
     tally_reader_close(&reader);
-    return cli_flush() ? CLI_DONE : CLI_WRONG_USE;
+    if (!cli_flush()) return CLI_WRONG_USE;
+    if (!found) cli_complain("version %" PRIu64 " at %s has no table \"%s\"", info.version, d->at, d->only_table);
+    return found ? CLI_DONE : CLI_NO;
 }
 
 struct keeping {
@@ -127,12 +137,16 @@ static int run(int argc, char **argv)
     struct dumping d = {.at = "http://127.0.0.1:8090"};
     const struct cli_option options[] = {
         {"at", "URL", "HTTP of a server or an edge (http://127.0.0.1:8090)", CLI_TEXT, &d.at, 0, 0},
-        {"table", "NAME", "only this table", CLI_TEXT, &d.only_table, 0, 0},
+        {"table", "NAME", "only this table; not with --meta", CLI_TEXT, &d.only_table, 0, 0},
         {"meta", NULL, "first a line that says what was dumped; verify reads it", CLI_FLAG, &d.meta, 0, 0},
         {"json", NULL, "a line of JSON a row", CLI_FLAG, &d.as_json, 0, 0},
     };
     if (cli_parse(&cli_dump, options, sizeof options / sizeof *options, argc, argv) != 0) {
         cli_complain("unexpected argument \"%s\"", argv[1]);
+        return CLI_WRONG_USE;
+    }
+    if (d.only_table && d.meta) {
+        cli_complain("--meta tells the digest of all tables: it does not go with --table");
         return CLI_WRONG_USE;
     }
     if (!cli_http_check_url(d.at)) return CLI_WRONG_USE;
@@ -147,7 +161,7 @@ static int run(int argc, char **argv)
     int code = cli_snapshot_fetch(d.at, keep_name, &keeping);
     if (code == CLI_DONE && d.complete) {
         code = print_rows(&d, tally_bytes(keeping.name, keeping.name_size));
-    } else if (code == CLI_DONE && d.meta) {
+    } else if (code == CLI_DONE && (d.meta || d.only_table)) {
         cli_complain("%s holds version 0: nothing was counted yet", d.at);
         code = CLI_NO;
     }
@@ -165,8 +179,8 @@ const struct cli_command cli_dump = {
                "with --meta can be checked by `tallycast verify`. The meta line holds the dataset's seed,\n"
                "which is a secret towards those who choose keys.\n"
                "\n"
-               "Exit codes: 0 done, 1 nothing to dump (with --meta), 2 wrong use, 3 cannot reach, 4 refused,\n"
-               "or it did not verify.\n"
+               "Exit codes: 0 done, 1 nothing to dump (with --meta) or no such table, 2 wrong use, 3 cannot\n"
+               "reach, 4 refused, or it did not verify.\n"
                "\n"
                "Example:\n"
                "  tallycast dump --at http://127.0.0.1:8091 --meta > main.dump\n",

@@ -230,6 +230,7 @@ static int put_off(struct lane *lane, const char *why)
 
 static int refused(const struct lane *lane, const char *why)
 {
+    lane->sender->figures.refused += lane->events;
     cli_complain("the server refused a batch: %s", why);
     cli_complain("none of its %llu events were counted; %llu events before it were acknowledged",
                  (unsigned long long)lane->events, (unsigned long long)lane->sender->figures.events);
@@ -240,8 +241,10 @@ static int take_answer(struct lane *lane, const struct tally_answer *answer)
 {
     struct cli_sender_figures *figures = &lane->sender->figures;
     char why[512];
-    snprintf(why, sizeof why, "%s%s%.*s", tally_status_str(answer->status), answer->message.size ? ": " : "",
-             (int)answer->message.size, answer->message.size ? (const char *)answer->message.data : "");
+    const char *status = tally_status_str(answer->status);
+    bool more = answer->message.size && !tally_bytes_equal(answer->message, tally_bytes(status, strlen(status)));
+    snprintf(why, sizeof why, "%s%s%.*s", status, more ? ": " : "", more ? (int)answer->message.size : 0,
+             more ? (const char *)answer->message.data : "");
     switch ((int)answer->status) {
     case TALLY_REPEAT:
         figures->repeats++;
@@ -272,7 +275,7 @@ static int take_answer(struct lane *lane, const struct tally_answer *answer)
                      "acknowledged. Was its data "
                      "lost or put back to an earlier state?",
                      (unsigned long long)answer->expected_sequence, (unsigned long long)lane->sequence - 1);
-        return refused(lane, why);
+        return CLI_REFUSED;
     case TALLY_BUSY:
     case TALLY_NO_MEMORY:
     case TALLY_NO_SPACE:

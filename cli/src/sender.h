@@ -34,6 +34,7 @@ struct cli_sender_figures {
     uint64_t events, batches, bytes; // acknowledged
     uint64_t version;                // highest that holds one of them
     uint64_t repeats;                // acknowledged as counted before
+    uint64_t refused;                // events of batches that the server will not have: not counted
     unsigned in_flight;
     bool connected;
 };

@@ -191,6 +191,114 @@ export function attachMirror(handle: ShareHandle, options?: { maxAgeMs?: number;
 /** Resolves when the first version is held. Rejects with a TallycastError when there will be none, or not within waitMs. */
 export function openMirror(options: OpenOptions): Promise<LiveMirror>
 
+// ---------------------------------------------------------------------------------------------------- counting
+
+export interface TallyOptions {
+  /** Of an edge that counts, or of a server: its origin, or the whole path of /v1/count. One: what one has taken another knows nothing of. */
+  url: string | URL
+  dataset: string
+  /** What `add` does in tables that are no counters: 'topk' counts, 'gauge' is adjusted. */
+  kinds?: Record<string, 'counter' | 'topk' | 'gauge'>
+  /** Between what is sent by itself (1,000). 0: only flush sends; that is the default in workerd. */
+  intervalMs?: number
+  /** Bounds of what waits or is under way: keys (100,000), and their bytes (16 MiB). Beyond them `add` takes no new key, and returns false. */
+  keysMax?: number
+  keyBytesMax?: number
+  /** For an answer (15,000); then the request is sent again. */
+  timeoutMs?: number
+  /** First and longest wait between tries ([250, 15000]); each is drawn from its upper half. Retry-After comes on top. */
+  backoffMs?: [number, number]
+  /** How long a request that got no answer is sent again (Infinity): longer than the other side remembers its key, it may count twice. Then it is refused: 'doubt'. */
+  doubtMaxMs?: number
+  /** Requests under way at a time (4); a table has one. */
+  requestsMax?: number
+  /** Listeners from the very beginning. */
+  on?: {
+    refused?: (event: RefusedEvent) => void
+    retry?: (event: RetryEvent) => void
+  }
+  /** Instead of the runtime's, performance.now, Date.now, Math.random, and cryptographic random bytes; for tests, too. */
+  fetch?: (url: string, init: any) => Promise<any>
+  now?: () => number
+  date?: () => number
+  random?: () => number
+  randomBytes?: (size: number) => Uint8Array
+  timers?: { setTimeout(call: () => void, ms: number): any; clearTimeout(timer: any): void }
+}
+
+/** Counts of one table that will not be sent any more. */
+export interface RefusedEvent {
+  table: string
+  /** 'answered': it was refused, `error` says why; 'doubt': doubtMaxMs has passed; 'closed': the tally was closed before it was acknowledged. */
+  reason: 'answered' | 'doubt' | 'closed'
+  error: TallycastError
+  keys: number
+  /** The sum of what they would have added. */
+  amount: bigint
+  /** It was sent before without getting an answer: it may be counted all the same. */
+  inDoubt: boolean
+  /** As they were sent: one event a line, in JSON. */
+  body: Uint8Array
+}
+
+export interface RetryEvent {
+  table: string
+  error: TallycastError
+  /** Requests so far. */
+  tries: number
+  retryInMs: number
+}
+
+export interface TallyStats {
+  /** Calls of `add` that were taken, and of these, whose key waited already. */
+  adds: number
+  merged: number
+  /** Requests, their bytes, and those of them that were not the first of their counts. */
+  sent: number
+  sentBytes: number
+  retries: number
+  /** Keys of requests that were counted. adds - merged = acknowledged + pending + refused.answered + refused.doubt + refused.closed. */
+  acknowledged: number
+  /** Requests of these that had been counted when they came again. */
+  repeats: number
+  /** Calls that threw, and that returned false; keys by the reason of a RefusedEvent. */
+  refused: { invalid: number; full: number; answered: number; doubt: number; closed: number }
+  /** Keys that wait or are under way, and their bytes. */
+  pending: number
+  pendingBytes: number
+}
+
+export interface Flushed {
+  /** The version that holds all that was counted; null where an edge has taken it (or nothing waited): its version is not known yet. */
+  version: number | null
+  epoch: bigint | null
+  /** Keys that were refused meanwhile, of the tables that something waited in. */
+  refused: number
+}
+
+export interface Tally {
+  /**
+   * Adds n to a key of a table. Synchronous. False: it was not taken, for keysMax or keyBytesMax is reached and the key is new. Throws a
+   * TallycastError for what is wrong: names, keys, amounts, a closed tally.
+   */
+  add(table: string, key: Key, n?: number | bigint): boolean
+  /**
+   * Sends what was added until now, again and again, and resolves when all of it is acknowledged or refused. Rejects when timeoutMs has passed, or with
+   * the signal's reason; what waits goes on waiting then. `keepalive`: for a page that ends.
+   */
+  flush(options?: { timeoutMs?: number; signal?: AbortSignal; keepalive?: boolean }): Promise<Flushed>
+  /** Takes nothing any more, and flushes (timeoutMs: 10,000). What is not acknowledged then is refused: 'closed', and the promise rejects. */
+  close(options?: { timeoutMs?: number; signal?: AbortSignal; keepalive?: boolean }): Promise<Flushed>
+  stats(): TallyStats
+  /** Calls the listener from now on; call what is given back to end that. */
+  on(event: 'refused', listener: (event: RefusedEvent) => void): () => void
+  on(event: 'retry', listener: (event: RetryEvent) => void): () => void
+  off(event: 'refused' | 'retry', listener: Function): void
+}
+
+/** Counts, merged here, and counted once at an edge or a server. Does nothing until the first `add`. */
+export function openTally(options: TallyOptions): Tally
+
 // ---------------------------------------------------------------------------------------------------- without a stream
 
 export interface CreateOptions {

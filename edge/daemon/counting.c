@@ -226,6 +226,8 @@ static enum tally_status admit(struct edge_counting *counting, struct tally_http
 
 static enum tally_status take_post(struct edge_counting *counting, struct tally_http_count *post)
 {
+    // First: what was taken once is not refused, whatever has become of its tables and of the room since.
+    if (post->producer && tally_producer_took_once(counting->producer, post->producer)) return TALLY_REPEAT;
     enum tally_status status = admit(counting, post);
     if (status != TALLY_OK) return status;
     for (uint32_t i = 0; status == TALLY_OK && i < tally_sums_count(post->sums); i++) {

@@ -380,7 +380,6 @@ static int start(struct edge *edge)
     struct tally_store_options store = {.directory = options->data,
                                         .dataset = tally_bytes(options->dataset, strlen(options->dataset))};
     struct tally_feed_options feed = {.dataset = store.dataset, .bytes_max = options->stream_bytes};
-    if (edge_options_check(options, &reason) != TALLY_OK) return fail(EXIT_WRONG_USE, &reason);
     if (tally_feed_create(&feed, &edge->feed) != TALLY_OK) {
         tally_reason_set(&reason, "no memory for streams");
         return fail(EXIT_REFUSED, &reason);

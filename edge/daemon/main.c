@@ -14,6 +14,10 @@ int main(int argc, char **argv)
     struct tally_settings settings;
     struct tally_reason reason;
     enum tally_settings_outcome outcome = tally_settings_load(&edge_settings, argc, argv, &options, &settings, &reason);
+    if (outcome == TALLY_SETTINGS_RUN && edge_options_check(&options, &reason)) {
+        tally_settings_place(&settings, &reason);
+        outcome = TALLY_SETTINGS_WRONG;
+    }
     if (outcome != TALLY_SETTINGS_RUN) {
         int code = tally_settings_finish(&edge_settings, outcome, &reason);
         tally_settings_deinit(&settings);

@@ -71,7 +71,7 @@ static const struct tally_setting table[] = {
     TALLY_SETTING_NUMBER(struct edge_options, streams_max, "stream-connections", "streams", "1024", 1,
                          TALLY_STREAMS_MAX, "streams (WebSockets of /v1/stream) that may be open at a time"),
     TALLY_SETTING_LIST(struct edge_options, stream_origins, "stream-origin", "ORIGIN", NULL, 64,
-                       "web origin whose pages may open streams beside those of this very host, such as "
+                       "web origin whose pages may open streams, and count, beside those of this very host, such as "
                        "https://example.org; * lets in any"),
     TALLY_SETTING_NUMBER(struct edge_options, stream_idle_ms, "stream-idle", "ms", "60000", 100, 86400000,
                          "a stream whose guest takes nothing, or does not answer a ping, for so long is ended"),
@@ -108,6 +108,10 @@ enum tally_status edge_options_check(const struct edge_options *options, struct 
         tally_reason_set(out_reason, "--dataset %s: a name has 1 to 64 of a-z 0-9 _ . -", options->dataset);
         return TALLY_INVALID;
     }
+    if (!options->tls_cert != !options->tls_key) {
+        tally_reason_set(out_reason, "--tls-cert and --tls-key belong together");
+        return TALLY_INVALID;
+    }
     if (!options->subscribe.count || options->subscribe.count != options->catch_up.count) {
         tally_reason_set(out_reason, "--subscribe is given for %zu servers, --catchup for %zu: each server has both",
                          options->subscribe.count, options->catch_up.count);
@@ -140,6 +144,9 @@ enum tally_status edge_options_check(const struct edge_options *options, struct 
     enum tally_status status = tally_guests_check(&options->guests, out_reason);
 #endif
     if (status == TALLY_OK) status = tally_http_check("http", options->http, out_reason);
+    if (status == TALLY_OK)
+        status = tally_http_origins_check("stream-origin", options->stream_origins.items, options->stream_origins.count,
+                                          out_reason);
     for (size_t i = 0; status == TALLY_OK && i < options->subscribe.count; i++) {
         status = tally_endpoint_check("subscribe", options->subscribe.items[i], &tls, out_reason);
         if (status == TALLY_OK) status = tally_endpoint_check("catchup", options->catch_up.items[i], &tls, out_reason);

@@ -530,12 +530,18 @@ void tally_producer_boot_end(struct tally_producer *producer, uint64_t now_ms)
     pump(producer, now_ms);
 }
 
-enum tally_status tally_producer_take_once(struct tally_producer *producer, uint64_t id)
+bool tally_producer_took_once(const struct tally_producer *producer, uint64_t id)
 {
     uint64_t kept = producer->once_count;
     if (kept > TALLY_PRODUCER_ONCE_MAX) kept = TALLY_PRODUCER_ONCE_MAX;
     for (uint64_t i = 0; i < kept; i++)
-        if (producer->once[i] == id) return TALLY_REPEAT;
+        if (producer->once[i] == id) return true;
+    return false;
+}
+
+enum tally_status tally_producer_take_once(struct tally_producer *producer, uint64_t id)
+{
+    if (tally_producer_took_once(producer, id)) return TALLY_REPEAT;
     // What is not logged yet must not be overwritten.
     if (producer->once_count - producer->once_logged == TALLY_PRODUCER_ONCE_MAX) return TALLY_BUSY;
     producer->once[producer->once_count++ % TALLY_PRODUCER_ONCE_MAX] = id;

@@ -113,6 +113,8 @@ void tally_producer_taken(struct tally_producer *producer, uint64_t now_ms, uint
 // What is taken now is what `id` (not 0) stands for, and becomes durable together with that. The last TALLY_PRODUCER_ONCE_MAX are remembered, over
 // restarts too: TALLY_REPEAT for one of them, then it is not to be taken.
 TALLY_CHECKED enum tally_status tally_producer_take_once(struct tally_producer *producer, uint64_t id);
+// Whether it is one of those that are remembered.
+bool tally_producer_took_once(const struct tally_producer *producer, uint64_t id);
 
 void tally_producer_written(struct tally_producer *producer, uint64_t now_ms, enum tally_status status);
 void tally_producer_answer(struct tally_producer *producer, uint64_t now_ms, uint32_t server, uint64_t request,

@@ -183,6 +183,11 @@ struct tally_http_options {
 
 #define TALLY_HTTP_THREADS_MAX 32u
 
+// Whether each is an origin as browsers write it (SCHEME://HOST or SCHEME://HOST:PORT, without a path; null), or "*". TALLY_OK, or
+// TALLY_INVALID with the reason, which names --SETTING. Thread: any one.
+TALLY_CHECKED enum tally_status tally_http_origins_check(const char *setting, const char *const *origins, size_t count,
+                                                         struct tally_reason *out_reason);
+
 struct tally_http;
 
 // TALLY_OK, or TALLY_INVALID with the reason: checks "HOST:PORT".

@@ -108,6 +108,7 @@ static const char *status_text(unsigned status)
     case 200: return "OK";
     case 201: return "Created";
     case 202: return "Accepted";
+    case 204: return "No Content";
     case 304: return "Not Modified";
     case 400: return "Bad Request";
     case 403: return "Forbidden";
@@ -131,6 +132,15 @@ static const char *status_text(unsigned status)
     }
 }
 
+// Who may read the answer, in a browser (CORS).
+static int write_origin(const struct http_connection *connection, char *out, size_t out_size)
+{
+    if (!connection->to_page) return 0;
+    return snprintf(out, out_size,
+                    "Access-Control-Allow-Origin: %s\r\nAccess-Control-Expose-Headers: Retry-After\r\nVary: Origin\r\n",
+                    connection->headers.values[HTTP_HEADER_ORIGIN].text);
+}
+
 void http_connection_answer(struct http_connection *connection)
 {
     struct http_stream *stream = &connection->stream;
@@ -147,15 +157,20 @@ void http_connection_answer(struct http_connection *connection)
         (void)snprintf(length, sizeof length, "%s", stream->chunked ? "Transfer-Encoding: chunked\r\n" : "");
     else
         (void)snprintf(length, sizeof length, "Content-Length: %zu\r\n", body.size);
+    if (connection->status == 204) *length = '\0';
     int size = snprintf(
-        connection->answer_head, sizeof connection->answer_head,
-        "HTTP/1.1 %u %s\r\nContent-Type: %s\r\n%s%s%s%s%s%s%s\r\n", connection->status, status_text(connection->status),
-        connection->content_type, length, connection->file.data ? "" : "Cache-Control: no-store\r\n",
-        connection->allow ? "Allow: " : "", connection->allow ? connection->allow : "", connection->allow ? "\r\n" : "",
+        connection->answer_head, sizeof connection->answer_head, "HTTP/1.1 %u %s\r\nContent-Type: %s\r\n%s%s%s%s%s%s%s",
+        connection->status, status_text(connection->status), connection->content_type, length,
+        connection->file.data ? "" : "Cache-Control: no-store\r\n", connection->allow ? "Allow: " : "",
+        connection->allow ? connection->allow : "", connection->allow ? "\r\n" : "",
         connection->more_head ? connection->more_head : "", connection->keep_alive ? "" : "Connection: close\r\n");
     assert(size > 0 && (size_t)size < sizeof connection->answer_head);
+    size += write_origin(connection, connection->answer_head + size, sizeof connection->answer_head - (size_t)size);
+    assert((size_t)size + 2 < sizeof connection->answer_head);
+    memcpy(connection->answer_head + size, "\r\n", 2);
+    size += 2;
     atomic_fetch_add_explicit(&connection->thread->counters.answers[connection->status / 100], 1, memory_order_relaxed);
-    bool bare = connection->head || connection->status == 304;
+    bool bare = connection->head || connection->status == 304 || connection->status == 204;
     if (connection->head) {
         stream->more = false;
         http_snapshot_end(connection);
@@ -179,7 +194,7 @@ static void request_begin(struct http_connection *connection)
     connection->url_size = 0;
     connection->refused = 0;
     connection->headers = (struct http_headers){0};
-    connection->head = false;
+    connection->head = connection->to_page = false;
     connection->allow = connection->more_head = NULL;
     connection->file = (struct tally_bytes){0};
     connection->state = HTTP_STATE_IDLE;

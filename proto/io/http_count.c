@@ -378,6 +378,33 @@ void tally_http_counted(struct tally_http_count *count)
     tally_mailbox_put(&done->thread->counted, &count->mail);
 }
 
+// A page of another origin may read what is answered to it, if it is let in.
+static bool origin_check(struct http_connection *connection)
+{
+    bool allowed = http_origin_allowed(connection);
+    connection->to_page = allowed && connection->headers.values[HTTP_HEADER_ORIGIN].times;
+    return allowed;
+}
+
+static const char origin_wrong[] = "this Origin is not let in: the setting stream-origin names those that are";
+
+void http_options_count(struct http_connection *connection)
+{
+    if (!connection->thread->http->source.count) {
+        http_error(connection, 404, "no such path");
+    } else if (!origin_check(connection)) {
+        http_error(connection, 403, origin_wrong);
+    } else {
+        connection->status = 204;
+        connection->content_type = "application/json";
+        connection->allow = "OPTIONS, POST";
+        if (connection->to_page)
+            connection->more_head = "Access-Control-Allow-Methods: POST\r\n"
+                                    "Access-Control-Allow-Headers: Content-Type, Content-Encoding, Idempotency-Key\r\n"
+                                    "Access-Control-Max-Age: 7200\r\n";
+    }
+}
+
 void http_post_count(struct http_connection *connection)
 {
     struct http_thread *thread = connection->thread;
@@ -386,9 +413,9 @@ void http_post_count(struct http_connection *connection)
     uint64_t producer;
     bool skip;
     const char *wrong = thread->http->source.count ? NULL : "no such path";
-    if (!wrong && !http_origin_allowed(connection)) {
+    if (!wrong && !origin_check(connection)) {
         status = 403;
-        wrong = "this Origin is not let in: the setting stream-origin names those that are";
+        wrong = origin_wrong;
     }
     if (!wrong) wrong = parse_query(connection, &skip, &status);
     if (!wrong) wrong = parse_headers(connection, &packing, &producer, &status);

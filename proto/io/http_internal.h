@@ -172,7 +172,8 @@ struct http_connection {
     struct tally_writer answer;                   // body of the answer
     struct tally_bytes file;                      // instead of it, when it has an address
     char file_head[TALLY_HTTP_FILE_HEAD_BYTES_MAX + 64];
-    char answer_head[TALLY_HTTP_FILE_HEAD_BYTES_MAX + 512];
+    bool to_page; // the answer is for a page of another origin, which is let in
+    char answer_head[TALLY_HTTP_FILE_HEAD_BYTES_MAX + HTTP_HEADER_BYTES_MAX + 768];
     struct http_stream stream;
     struct http_guest *guest; // null: no stream
     struct http_count *count; // null: no POST /v1/count is under way
@@ -198,7 +199,8 @@ void http_route(struct http_connection *connection);
 void http_error(struct http_connection *connection, unsigned status, const char *message);
 void http_get_version(struct http_connection *connection);
 void http_get_tables(struct http_connection *connection);
-void http_get_key(struct http_connection *connection, struct tally_bytes path, struct tally_bytes query); // "table/key", still percent-encoded
+void http_get_key(struct http_connection *connection, struct tally_bytes path,
+                  struct tally_bytes query); // "table/key", still percent-encoded
 void http_post_get(struct http_connection *connection);
 void http_get_metrics(struct http_connection *connection);
 void http_get_readyz(struct http_connection *connection);
@@ -232,6 +234,8 @@ bool http_origin_allowed(const struct http_connection *connection);
 
 // http_count.c: fills status and answer, or sets connection->count, and goes on with http_connection_answer when that is decided.
 void http_post_count(struct http_connection *connection);
+void http_options_count(
+    struct http_connection *connection); // what a browser asks before a page of another origin counts
 void http_post_table(struct http_connection *connection, struct tally_bytes name); // "name", still percent-encoded
 void http_count_late(struct http_connection *connection);       // it took too long: fills status and answer
 void http_count_end(struct http_connection *connection);        // the connection ends; nothing without a count

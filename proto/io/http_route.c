@@ -14,16 +14,17 @@ static const struct route {
     void (*get)(struct http_connection *connection);
     void (*post)(struct http_connection *connection);
     const char *allow;
+    void (*options)(struct http_connection *connection);
 } routes[] = {
-    {"/v1/version", http_get_version, NULL, "GET, HEAD"},
-    {"/v1/tables", http_get_tables, NULL, "GET, HEAD"},
-    {"/v1/get", NULL, http_post_get, "POST"},
-    {"/v1/count", NULL, http_post_count, "POST"},
-    {"/v1/snapshot", http_get_snapshot, NULL, "GET, HEAD"},
-    {"/v1/stream", http_get_stream, NULL, "GET"},
-    {"/metrics", http_get_metrics, NULL, "GET, HEAD"},
-    {"/healthz", healthz, NULL, "GET, HEAD"},
-    {"/readyz", http_get_readyz, NULL, "GET, HEAD"},
+    {"/v1/version", http_get_version, NULL, "GET, HEAD", NULL},
+    {"/v1/tables", http_get_tables, NULL, "GET, HEAD", NULL},
+    {"/v1/get", NULL, http_post_get, "POST", NULL},
+    {"/v1/count", NULL, http_post_count, "OPTIONS, POST", http_options_count},
+    {"/v1/snapshot", http_get_snapshot, NULL, "GET, HEAD", NULL},
+    {"/v1/stream", http_get_stream, NULL, "GET", NULL},
+    {"/metrics", http_get_metrics, NULL, "GET, HEAD", NULL},
+    {"/healthz", healthz, NULL, "GET, HEAD", NULL},
+    {"/readyz", http_get_readyz, NULL, "GET, HEAD", NULL},
 };
 
 static void method_wrong(struct http_connection *connection, const char *allow)
@@ -69,7 +70,11 @@ void http_route(struct http_connection *connection)
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
         const struct route *route = &routes[i];
         if (strlen(route->path) != size || memcmp(url, route->path, size) != 0) continue;
-        void (*handler)(struct http_connection *) = get ? route->get : post ? route->post : NULL;
+        bool options = connection->parser.method == HTTP_OPTIONS;
+        void (*handler)(struct http_connection *) = get       ? route->get
+                                                    : post    ? route->post
+                                                    : options ? route->options
+                                                              : NULL;
         if (handler)
             handler(connection);
         else

@@ -3,6 +3,7 @@
 // GET /v1/stream: what is asked for, who asks, and the opening handshake of RFC 6455. Everything that is wrong is an HTTP answer.
 #include "http_guest.h"
 
+#include <ctype.h>
 #include <mbedtls/base64.h>
 #include <mbedtls/sha1.h>
 #include <stdio.h>
@@ -103,6 +104,28 @@ bool http_origin_allowed(const struct http_connection *connection)
         if (strcmp(options->origins[i], "*") == 0 || strcasecmp(options->origins[i], origin) == 0) return true;
     const char *authority = strstr(origin, "://");
     return authority && *host && strcasecmp(authority + 3, host) == 0;
+}
+
+static bool origin_valid(const char *text)
+{
+    if (strcmp(text, "*") == 0 || strcasecmp(text, "null") == 0) return true;
+    const char *authority = strstr(text, "://");
+    if (!authority || authority == text || !authority[3]) return false;
+    for (const char *at = text; at < authority; at++)
+        if (!isalnum((unsigned char)*at) && !strchr("+-.", *at)) return false;
+    return authority[3 + strcspn(authority + 3, "/?#@ \t")] == 0;
+}
+
+enum tally_status tally_http_origins_check(const char *setting, const char *const *origins, size_t count,
+                                           struct tally_reason *out_reason)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (origin_valid(origins[i])) continue;
+        tally_reason_set(out_reason, "--%s \"%s\": expected SCHEME://HOST or SCHEME://HOST:PORT, or *", setting,
+                         origins[i]);
+        return TALLY_INVALID;
+    }
+    return TALLY_OK;
 }
 
 // ---------------------------------------------------------------------------------------------------- handshake

@@ -58,7 +58,7 @@ static const struct tally_setting table[] = {
     NUMBER(streams_max, "stream-connections", "streams", "1024", 1, TALLY_STREAMS_MAX,
            "Streams (WebSockets of /v1/stream) that may be open at a time"),
     TALLY_SETTING_LIST(struct options, stream_origins, "stream-origin", "ORIGIN", NULL, 64,
-                       "Web origin whose pages may open streams beside those of this very host, such as "
+                       "Web origin whose pages may open streams, and count, beside those of this very host, such as "
                        "https://example.org; * lets in any"),
     NUMBER(stream_idle_ms, "stream-idle", "ms", "60000", 100, 86400000,
            "A stream whose guest takes nothing, or does not answer a ping, for so long is ended"),
@@ -128,5 +128,8 @@ enum tally_status options_check(const struct options *options, struct tally_reas
     struct tally_address address;
     enum tally_status status = tally_statsd_rules_load(&options->statsd_rules, false, &rules, out_reason);
     if (!status && options->statsd) status = tally_address_parse("statsd", options->statsd, &address, out_reason);
+    if (!status)
+        status = tally_http_origins_check("stream-origin", options->stream_origins.items, options->stream_origins.count,
+                                          out_reason);
     return status ? status : tally_http_check("http", options->http, out_reason);
 }

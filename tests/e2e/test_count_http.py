@@ -129,6 +129,46 @@ class Count(harness.Case):
         for origin, status in (("http://elsewhere.example", 403), (f"http://{host}", 200), ("null", 403)):
             self.assertEqual(post(self.place, event("t", "k"), Origin=origin).status, status)
 
+    def test_pages_that_are_let_in(self):
+        """What a browser asks before it lets a page of another origin count, and needs in the answers (CORS)."""
+        page = "https://counting.example"
+        self.place.stop()
+        self.place.start(stream_origin=page)
+        ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type,idempotency-key"}
+        answer = request(self.place.at, "OPTIONS", "/v1/count?dataset=main", headers={"Origin": page, **ask})
+        self.assertEqual((answer.status, answer.body, answer.headers["Content-Length"]), (204, b"", None))
+        self.assertEqual((answer.headers["Access-Control-Allow-Origin"], answer.headers["Access-Control-Allow-Methods"]), (page, "POST"))
+        allowed = {name.strip().lower() for name in answer.headers["Access-Control-Allow-Headers"].split(",")}
+        self.assertEqual(allowed, {"content-type", "content-encoding", "idempotency-key"})
+        for body, status in ((event("t", "k"), 200), ({"table": "T"}, 400), (b"", 400), (event("t", "k", 5) | {"kind": "gauge"}, 422)):
+            answer = post(self.place, body, Origin=page)
+            self.assertEqual((answer.status, answer.headers["Access-Control-Allow-Origin"]), (status, page), answer.body)
+            self.assertEqual((answer.headers["Vary"], answer.headers["Access-Control-Expose-Headers"]), ("Origin", "Retry-After"))
+        answer = post(self.place, event("t", "k"), "?dataset=other", Origin=page)
+        self.assertEqual((answer.status, answer.headers["Access-Control-Allow-Origin"]), (404, page))
+        # Others learn nothing, and who is no page needs nothing of it.
+        other = request(self.place.at, "OPTIONS", "/v1/count", headers={"Origin": "https://elsewhere.example", **ask})
+        self.assertEqual((other.status, other.headers["Access-Control-Allow-Origin"]), (403, None))
+        self.assertIsNone(post(self.place, event("t", "k"), Origin="https://elsewhere.example").headers["Access-Control-Allow-Origin"])
+        self.assertIsNone(post(self.place, event("t", "k")).headers["Access-Control-Allow-Origin"])
+        plain = request(self.place.at, "OPTIONS", "/v1/count")
+        self.assertEqual((plain.status, plain.headers["Allow"], plain.headers["Access-Control-Allow-Origin"]), (204, "OPTIONS, POST", None))
+        for path in ("/v1/version", "/v1/get", "/v1/tables/t"):
+            self.assertEqual(request(self.place.at, "OPTIONS", path, headers={"Origin": page, **ask}).status, 405)
+        # The longest origin that is looked at, on one connection with others: nothing of one request stays for the next.
+        longest = "https://" + "a" * (255 - 8)
+        self.place.stop()
+        self.place.start(stream_origin=[longest, "*"])
+        self.assertEqual(post(self.place, event("t", "k"), Origin=longest).headers["Access-Control-Allow-Origin"], longest)
+        self.assertEqual(post(self.place, event("t", "k"), Origin=longest + "a").status, 403)
+        connection = http.client.HTTPConnection(self.place.settings["http"], timeout=20)
+        for headers, want in (({"Origin": "null"}, "null"), ({}, None)):
+            connection.request("POST", "/v1/count", json.dumps(event("t", "k")), headers)
+            answer = connection.getresponse()
+            self.assertEqual((answer.status, answer.headers["Access-Control-Allow-Origin"]), (200, want), answer.read())
+            answer.read()
+        connection.close()
+
     def test_counters_stop_at_the_greatest_value(self):
         for _ in range(2):
             self.assertEqual(post(self.place, event("t", "k", 2**63 - 1)).status, 200)

@@ -74,6 +74,21 @@ class Settings(harness.Case):
                 done = run("tallycast-server", "--config", str(path), code=2)
                 self.assertIn(word, done.stderr)
                 self.assertIn(f"bad.yaml:{line}" if line else "bad.yaml", done.stderr)
+        # What is seen to be wrong only after the whole file was read is told with its line, too.
+        late = [("http: nonsense", "http"), ("dataset: A B", "dataset"), ("stream-origin: example.org", "stream-origin"),
+                ("statsd-rule: no-equals-sign", "statsd-rule"), ("tls-cert: cert.pem", "tls-cert")]
+        late_of = {"tallycast-server": late + [("ingest: http://127.0.0.1", "ingest"), ("publish: tcp://127.0.0.1:99999", "publish"),
+                                               ("table: name kind", "table"), ("statsd: nowhere", "statsd")],
+                   "tallycast-edge": late + [("subscribe: nowhere", "subscribe"), ("catchup: nowhere", "catchup"), ("guest: nameless", "guest"),
+                                             ("count: http://127.0.0.1", "count"), ("statsd: 127.0.0.1:0", "statsd"),
+                                             ("count-spool: 1M", "count-spool")]}
+        for program, cases in late_of.items():
+            for text, word in cases:
+                with self.subTest(program=program, text=text):
+                    path.write_text(f"# a comment\n\n{text}\n")
+                    done = run(program, "--config", str(path), "--data", str(self.work / "data"), code=2)
+                    self.assertRegex(done.stderr, rf"^{program}: {path}:3: {word}\b")
+                    self.assertFalse((self.work / "data").exists(), "nothing was touched")
         done = run("tallycast-server", "--config", str(self.work / "nowhere.yaml"), code=2)
         self.assertIn("nowhere.yaml", done.stderr)
 

@@ -495,6 +495,8 @@ static void an_id_is_taken_once(void **state)
         settle_disk(&world);
     }
     assert_int_equal(tally_producer_take_once(world.core, 3), TALLY_REPEAT);
+    assert_true(tally_producer_took_once(world.core, 3));
+    assert_false(tally_producer_took_once(world.core, 11));
     for (unsigned i = 0; i < 2; i++) {
         crash(&world);
         start(&world);

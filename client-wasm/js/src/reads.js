@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What can be read of a mirror, whoever fills it, and events. The Mirror behind it may be replaced by another (a reload).
+// What can be read of a mirror, whoever fills it. The Mirror behind it may be replaced by another (a reload).
+import { Events } from './events.js'
+
 let swap
 
-export class Reads {
+export class Reads extends Events {
   #mirror
-  #listeners = new Map() // event -> Set of functions
   #now
 
   static {
@@ -17,6 +18,7 @@ export class Reads {
   }
 
   constructor(mirror, now) {
+    super()
     this.#mirror = mirror
     this.#now = now
   }
@@ -39,34 +41,6 @@ export class Reads {
   }
 
   stats() { return this.#mirror.stats() }
-
-  // Calls listener(detail) from now on; the function that is given back ends that.
-  on(event, listener) {
-    if (typeof listener !== 'function') throw new TypeError(`on('${event}'): the listener is no function`)
-    if (!this.#listeners.has(event)) this.#listeners.set(event, new Set())
-    const entry = { listener } // so that the same function given twice is called twice
-    this.#listeners.get(event).add(entry)
-    return () => { this.#listeners.get(event).delete(entry) }
-  }
-
-  off(event, listener) {
-    const entries = this.#listeners.get(event)
-    for (const entry of entries ?? []) if (entry.listener === listener) entries.delete(entry)
-  }
-
-  // `detail` is made only if there is a listener. One that throws is told to the host and stops nothing here.
-  _emit(event, detail) {
-    const entries = this.#listeners.get(event)
-    if (!entries?.size) return
-    const made = detail()
-    for (const { listener } of [...entries]) {
-      try {
-        listener(made)
-      } catch (error) {
-        queueMicrotask(() => { throw error })
-      }
-    }
-  }
 }
 
 export { swap }

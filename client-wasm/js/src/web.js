@@ -3,6 +3,7 @@
 // The package in browsers, their workers, and Deno. A page without a bundler imports this file by its URL.
 import { opener } from './open.js'
 import { attacher } from './share.js'
+import { tallier } from './tally.js'
 
 async function load(name) {
   const answer = await fetch(new URL(`../wasm/${name}`, import.meta.url))
@@ -12,9 +13,10 @@ async function load(name) {
   return WebAssembly.compile(await answer.arrayBuffer())
 }
 
-const platform = { load, WebSocket: globalThis.WebSocket }
+const platform = { load, WebSocket: globalThis.WebSocket, randomBytes: (size) => crypto.getRandomValues(new Uint8Array(size)) }
 
 export const openMirror = opener(platform)
 export const attachMirror = attacher(platform)
+export const openTally = tallier(platform)
 export { TallycastError } from './errors.js'
 export { Mirror } from './mirror.js'

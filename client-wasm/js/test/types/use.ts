@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Every part of the package's types, used as it is meant; and, under @ts-expect-error, as it is not.
-import { Mirror, TallycastError, attachMirror, openMirror } from 'tallycast'
-import type { Info, LiveMirror, ShareHandle, StateEvent, View } from 'tallycast'
+import { Mirror, TallycastError, attachMirror, openMirror, openTally } from 'tallycast'
+import type { Flushed, Info, LiveMirror, RefusedEvent, ShareHandle, StateEvent, Tally, View } from 'tallycast'
 
 const counts: LiveMirror = await openMirror({
   url: ['ws://127.0.0.1:8091/v1/stream', new URL('ws://127.0.0.1:8092')],
@@ -39,6 +39,19 @@ try {
 } catch (error) {
   if (error instanceof TallycastError) console.log(error.code, error.status, error.httpStatus)
 }
+const tally: Tally = openTally({
+  url: new URL('http://127.0.0.1:8091'),
+  dataset: 'main',
+  kinds: { load: 'gauge' },
+  keysMax: 1000,
+  on: { refused: ({ table, reason, keys, amount, inDoubt }: RefusedEvent) => console.log(table, reason === 'doubt', keys, amount + 1n, inDoubt) },
+  fetch
+})
+const taken: boolean = tally.add('files', 'nng/README.md')
+tally.add('files', new Uint8Array(3), 5n)
+const flushed: Flushed = await tally.flush({ timeoutMs: 1000 })
+tally.on('retry', ({ tries, retryInMs, error }) => console.log(tries, retryInMs, error.httpStatus))
+console.log(taken, flushed.version, tally.stats().refused.full, (await tally.close()).refused)
 console.log(one, exact, many, pair, best, raw, version, epoch, digest, gone, outcome, counts.tables()[0]?.kind, counts.ageMs, counts.stale)
 
 // @ts-expect-error: a dataset is needed
@@ -51,6 +64,10 @@ counts.on('closed', () => {})
 const missing: number = counts.get('files', 'x')
 // @ts-expect-error: other threads do not apply
 attached.apply(new Uint8Array(1))
+// @ts-expect-error: an amount is a number
+tally.add('files', 'a', '1')
+// @ts-expect-error: no kind that add is for
+openTally({ url: 'http://x', dataset: 'main', kinds: { best: 'max' } })
 // @ts-expect-error: only by create and attach
 new Mirror()
 console.log(missing)
