@@ -5,7 +5,7 @@
 // for the same version. At the end it tells every key's value. A check that fails is told, too.
 const REPORT_MS = 100
 
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
+export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
 export async function post(control, path, body) {
   const answer = await fetch(control + path, { method: 'POST', body: JSON.stringify(body) })

@@ -22,6 +22,7 @@ sys.path.insert(0, str(HERE.parent / "e2e"))
 
 import harness  # noqa: E402
 import runtimes  # noqa: E402
+from cutter import Cutter  # noqa: E402
 from harness import BIN, Feeder, recount, stream, wait_until  # noqa: E402
 
 WATCHED = 30
@@ -242,6 +243,32 @@ class HostCase(harness.Case):
         control.wait(lambda: control.ended, "its end", alive=alive)
         self.truth.stop()
 
+    def prepare_counts(self, files=None):
+        """For counts.mjs: an edge that counts, and a way to it that loses answers."""
+        self.control = Control(self, files)
+        self.server_ = self.server(tick=10).start()
+        self.edge_ = self.edge("edge", self.server_, count=self.server_.settings["ingest"], **{"count-tick": 20, "stream-origin": self.control.url}).start()
+        self.way = Cutter(self, self.edge_, 0.25)
+        self.control.job = {"url": self.way.at, "adds": 6000}
+
+    def run_counts(self, alive=lambda: True):
+        """The edge is killed twice while it counts; all of it arrives, once."""
+        control = self.control
+        for part in (0.2, 0.6):
+            control.wait(lambda: control.versions > part * control.job["adds"], "it counts", alive=alive)  # pylint: disable=cell-var-from-loop
+            self.edge_.kill()
+            self.edge_.start()
+        control.wait(lambda: control.ended, "its end", alive=alive)
+        self.check_counts({key: int(value) for key, value in control.ended["truth"].items()}, control.ended["stats"])
+
+    def check_counts(self, truth, stats):
+        keys = list(truth)
+        wait_until(lambda: try_values(self.server_, "hits", keys) == list(truth.values()), lambda: f"{truth}\nbut {try_values(self.server_, 'hits', keys)}")
+        self.assertEqual((stats["pending"], {why for why, keys in stats["refused"].items() if keys}), (0, set()))
+        self.assertGreater(stats["retries"], 0)
+        self.assertGreater(stats["repeats"], 0, "no answer was lost")
+        print(f"# {self.host}: {stats}; {self.way.cuts} answers cut", flush=True)
+
     def check_all(self):
         """Every value that it told, against the server's; every key at the end, against what was counted."""
         ended, control = self.control.ended, self.control
@@ -273,6 +300,14 @@ class HostCase(harness.Case):
         print(f"# {self.host}: {ended['versions']} versions, {ended['jumps']} jumps, {reads} reads of known versions checked"
               f"{f', {by_readers} tables by other threads' if by_readers else ''}", flush=True)
         return by_readers
+
+
+def try_values(server, table, keys):
+    """What the server has; None when that is nothing yet."""
+    try:
+        return harness.post_get(server.at, table, keys)[0]
+    except AssertionError:
+        return None
 
 
 def tell(host, passed=(), not_run=()):

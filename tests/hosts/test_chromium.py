@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A page in Chromium follows an edge on a shared memory, which workers read; one of them is terminated while it reads."""
+"""A page in Chromium follows an edge on a shared memory, which workers read; one of them is terminated while it reads. Another page counts."""
 import hosts
 from chromium import Browser
 
@@ -34,6 +34,16 @@ class Chromium(hosts.HostCase):
         self.assertEqual(faults, [])
         print(f"# chromium: {sum(self.control.views.values())} views by workers")
         hosts.tell(self.host, self.passed + ["views of workers on one memory", "a worker terminated"])
+
+    def test_counts(self):
+        """At an edge of another origin, which lets the page in: the browser asks first."""
+        site = self.site("counts.mjs", "guest.mjs", "page/counts.html")
+        self.prepare_counts(site)
+        with Browser() as browser:
+            page = browser.page(f"{self.control.url}/page/counts.html")
+            self.run_counts()
+            faults = [fault for fault in page.faults() if self.way.at not in fault and "Failed to load resource" not in fault]
+        self.assertEqual(faults, [])
 
 
 if __name__ == "__main__":

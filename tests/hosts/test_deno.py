@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deno follows an edge with the packed package, and reads what the server counted."""
+"""Deno follows an edge with the packed package, and reads what the server counted; and counts."""
 import hosts
 import runtimes
 from hosts import Program
@@ -8,17 +8,26 @@ from hosts import Program
 class Deno(hosts.HostCase):
     host = "deno"
 
-    def test_follows(self):
-        site = self.site("main.mjs", "guest.mjs")
+    def start(self, main, *more):
+        site = self.site(main, *more)
         (site / "package.json").write_text('{"type": "module", "dependencies": {"tallycast": "*"}}')
-        self.prepare()
         net = "--allow-net=127.0.0.1"
         self.program = Program(self, [runtimes.find("deno"), "run", "--quiet", "--no-lock", "--node-modules-dir=manual", "--cached-only", net, "--allow-read=.",
-                                      "main.mjs", self.control.url], site)
+                                      main, self.control.url], site)
+
+    def test_follows(self):
+        self.prepare()
+        self.start("main.mjs", "guest.mjs")
         self.run_through(self.program.alive)
         self.check_all()
         self.assertEqual(self.program.process.wait(20), 0)
         hosts.tell(self.host, self.passed)
+
+    def test_counts(self):
+        self.prepare_counts()
+        self.start("counts_main.mjs", "counts.mjs", "guest.mjs")
+        self.run_counts(self.program.alive)
+        self.assertEqual(self.program.process.wait(20), 0)
 
 
 if __name__ == "__main__":

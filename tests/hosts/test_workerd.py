@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`workerd serve` with a worker that answers HTTP from its mirror: a Durable Object keeps the stream, requests read."""
+"""`workerd serve` with a worker that answers HTTP from its mirror: a Durable Object keeps the stream, requests read; and with one that counts."""
+import collections
 import http.client
 import json
 import shutil
 import threading
+import time
 import urllib.parse
 
 import hosts
@@ -55,6 +57,50 @@ class Workerd(hosts.HostCase):
         self.assertGreater(checked, len(self.answers) // 2)
         hosts.tell(self.host, self.passed + ["answers of requests"])
         print(f"# workerd: {len(self.answers)} answers by HTTP, {checked} of known versions checked")
+
+    def test_counts(self):
+        """One tally for the requests of an isolate, each of which flushes beyond its answer."""
+        site = self.site()
+        shutil.copy(HERE / "workerd" / "counts_worker.mjs", site)
+        self.prepare_counts()
+        self.port, truth, lock = harness.free_port(), collections.Counter(), threading.Lock()
+        (site / "config.capnp").write_text(hosts.workerd_config(site, self.port, self.way.at, ("counts_worker.mjs",)))
+        self.program = Program(self, [runtimes.find("workerd"), "serve", "config.capnp"], site)
+        hosts.wait_until(self.opened, self.program.log, 30)
+        failures = []
+
+        def add(number):
+            try:
+                for i in range(150):
+                    key, n = f"key-{(number * 31 + i) % 60}", i % 7
+                    answer = harness.get(f"http://127.0.0.1:{self.port}", f"/add/{key}/{n}")
+                    assert answer.status == 200 and answer.json["taken"], answer.body
+                    with lock:
+                        truth[key] += n
+                    time.sleep(0.005)  # so that many are under way one after the other
+            except Exception as error:  # the test tells
+                failures.append(error)
+        threads = [threading.Thread(target=add, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for part in (100, 300):
+            hosts.wait_until(lambda: len(failures) or sum(truth.values()) > part * 3, "they add")  # pylint: disable=cell-var-from-loop
+            self.edge_.kill()
+            self.edge_.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(failures, [], self.program.log())
+        ask = lambda path: harness.get(f"http://127.0.0.1:{self.port}", path, timeout=60).json  # noqa: E731
+        ask("/flush")
+        # A request that ends with its fetch unanswered: neither its fetch nor its timers ever come back, and the next flush sends it again.
+        self.edge_.freeze()
+        before = ask("/leave/key-0/5")
+        self.edge_.thaw()
+        truth["key-0"] += 5
+        stats = ask("/flush")
+        self.assertGreater(stats["retries"], before["retries"])
+        self.check_counts(truth, stats)
+        self.assertEqual(stats["adds"], 601)
 
     def opened(self):
         """The first request opens the mirror."""
