@@ -245,7 +245,7 @@ class Tally extends Events {
     return table.request
   }
 
-  // The interval: until nothing waits.
+  // A key came: it is sent when the interval has passed.
   #arm() {
     const { intervalMs, timers } = this.#settings
     if (this.#timer !== null || intervalMs === 0 || this.#closed) return
@@ -254,7 +254,6 @@ class Tally extends Events {
       this.#want()
       this.#wake()
       if (!this.#running) this.#run()
-      if (this.#keys) this.#arm()
     }, Math.min(intervalMs, WAIT_MAX_MS))
   }
 

@@ -112,7 +112,7 @@ test('keys are bytes, and names are names', async () => {
   tally.add('t', '😀'.repeat(256))
   tally.add('a.b-c_9'.padEnd(64, 'z'), 'k')
   const wrong = [['', 'INVALID'], [new Uint8Array(0), 'INVALID'], ['k'.repeat(1025), 'LIMIT'], ['€'.repeat(342), 'LIMIT'], ['é'.repeat(512) + 'k', 'LIMIT'],
-    ['😀'.repeat(256) + 'k', 'LIMIT'], ['k'.repeat(1e6), 'LIMIT'], [new Uint8Array(1025), 'LIMIT'], ['a\ud800', 'INVALID'], ['\udc00a', 'INVALID'], [5, 'INVALID'],
+    ['😀'.repeat(256) + 'k', 'LIMIT'], ['😀'.repeat(257), 'LIMIT'], ['k'.repeat(1e6), 'LIMIT'], [new Uint8Array(1025), 'LIMIT'], ['a\ud800', 'INVALID'], ['\udc00a', 'INVALID'], [5, 'INVALID'],
     [undefined, 'INVALID'], [new Uint16Array(1), 'INVALID']]
   for (const [key, code] of wrong) assert.throws(() => tally.add('t', key), refused(`TALLY_${code}`, /key/), String(key).slice(0, 20))
   for (const table of ['', 'A', 'a b', 'é', 'x'.repeat(65), 5, undefined, '__proto__'.toUpperCase()]) assert.throws(() => tally.add(table, 'k'), refused('TALLY_INVALID', /table/))
@@ -280,6 +280,9 @@ test('bodies keep within every limit of the protocol', async () => {
     seen.lines += events.length
   }
   assert.equal(seen.lines, 91801)
+  tally.add('t', '\u0001'.repeat(1024))
+  await tally.flush()
+  assert.deepEqual([world.requests.length, place.of('t', '\u0001'.repeat(1024))], [seen.bodies + 1, 1n])
   assert.ok(seen.bodies >= 9 && seen.bodies < 16, `${seen.bodies}`)
   assert.equal(limit('TALLY_KEY_BYTES_MAX'), 1024)
 })
@@ -345,17 +348,52 @@ test('doubtMaxMs: what got no answer for so long is given up, not sent again', a
   assert.ok(world.requests.at(-1).at - world.requests[0].at < 4000 + 15000)
   assert.equal(tally.stats().refused.doubt, 1)
   check(tally.stats())
-  // The machine slept: the wall clock tells.
-  const slept = new World({ serve: () => unavailable() })
-  let asleep = 0
-  const other = opened({ intervalMs: 0, doubtMaxMs: 3600000, date: () => slept.time + asleep }, slept)
-  other.tally.add('t', 'a')
-  const waiting = other.tally.flush()
-  await slept.pass(1000)
-  assert.equal(other.events.length, 0)
-  asleep = 3600000
-  await slept.pass(30000)
-  assert.equal((await waiting).refused, 1)
+})
+
+test('doubtMaxMs: by whichever clock has gone further', async () => {
+  for (const [which, still] of [['date', 'now'], ['now', 'date']]) {
+    const world = new World({ serve: () => unavailable() })
+    let ahead = 0 // asleep: the other one stood still
+    const { tally, events } = opened({ intervalMs: 0, backoffMs: [100, 100], doubtMaxMs: 3600000, [which]: () => world.time + ahead, [still]: () => Math.min(world.time, 5000) }, world)
+    tally.add('t', 'a')
+    const waiting = tally.flush()
+    await world.pass(3000)
+    assert.equal(events.length, 0)
+    ahead = 3600000
+    await world.pass(1000)
+    assert.equal((await waiting).refused, 1, which)
+  }
+})
+
+test('an answer that comes when its request was taken for lost changes nothing', async () => {
+  const answers = [], world = new World()
+  const fetch = (url, { headers }) => new Promise((resolve) => answers.push({ key: headers['Idempotency-Key'], resolve })) // deaf to signals
+  const { tally, events } = opened({ intervalMs: 0, timeoutMs: 1000, fetch }, world)
+  const say = (at, status, json) => answers[at].resolve({ status, headers: new Headers(), text: async () => JSON.stringify(json) })
+  tally.add('t', 'a')
+  const flushed = tally.flush()
+  await world.pass(3000)
+  assert.deepEqual([answers.length, answers[0].key === answers[1].key], [2, true])
+  say(0, 422, { error: 'late' })
+  await world.pass(500)
+  assert.deepEqual([events, answers.length, tally.stats().pending], [[], 2, 1])
+  say(1, 200, { dataset: 'main', epoch: 'ff', version: 9, accepted: 1, repeat: true, refused: [] })
+  assert.deepEqual(await flushed, { epoch: 255n, version: 9, refused: 0 })
+})
+
+test('a place that is gone for long: what is added waits with it, in bounded time and memory', async () => {
+  const world = new World({ serve: () => unavailable() })
+  const { tally, place } = opened({ intervalMs: 100, backoffMs: [100, 1000] }, world)
+  for (let i = 0; i < 500; i++) {
+    tally.add('t', `k${i % 5}`)
+    await world.pass(100)
+    assert.ok(world.timers <= 2, `${world.timers} timers`)
+  }
+  assert.ok(world.requests.length < 500 / 5, `${world.requests.length} requests`)
+  assert.equal(tally.stats().pending, 1 + 5)
+  world.serve = ({ body, key }) => place.take(body, key)
+  await world.pass(1500)
+  assert.deepEqual([place.of('t', 'k0'), place.of('t', 'k4'), place.bodies.length, world.timers], [100n, 100n, 2, 0])
 })
 
 test('close flushes, and tells what it leaves; nothing is taken after it', async () => {
