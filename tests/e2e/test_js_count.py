@@ -12,7 +12,7 @@ import urllib.parse
 
 import harness
 from cutter import Cutter
-from harness import get, wait_until
+from harness import get, metric, wait_until
 from test_js import NODE, PACKAGE, Program
 
 KILLS = int(os.environ.get("TALLY_KILLS", "12"))
@@ -76,6 +76,71 @@ class JsCount(harness.Case):
         print(f"# {KILLS} kills, {sum(way.cuts for way in ways)} answers cut; {dict(sums)}; {sum(map(len, truth.values()))} keys, sum {sum(truth['pages'].values())}", file=sys.stderr)
         self.assertGreater(sums["retries"], 0, "nobody noticed a kill")
         self.assertGreater(sums["repeats"], 0, "no answer was ever lost")
+
+    def count_for_a_while(self, way, **options):
+        program = self.counter(way, **options)
+        before = metric(way.at, "tally_http_counts_total") or 0
+        wait_until(lambda: metric(way.at, "tally_http_counts_total") > before + 40, "some requests are answered")
+        program.say("end")
+        end = program.hear("end")
+        program.wait_end()
+        return end, {table: {key: int(value) for key, value in keys.items()} for table, keys in end["truth"].items()}
+
+    def test_what_the_server_refuses(self):
+        """A table that is of another kind there: its counts are told to be refused, all of them; others arrive."""
+        server = self.server(tick=10, table=["pages gauge", "best topk k=400 capacity=4000"]).start()
+        end, truth = self.count_for_a_while(server)
+        pages = truth.pop("pages")
+        self.assertEqual({(event["table"], event["code"], event["reason"], event["inDoubt"]) for event in end["refused"]}, {("pages", "TALLY_INVALID", "answered", False)})
+        self.assertIn('table "pages"', end["refused"][0]["message"])
+        self.assertEqual(sum(int(event["amount"]) for event in end["refused"]), sum(pages.values()))
+        self.assertEqual(sum(event["keys"] for event in end["refused"]), end["stats"]["refused"]["answered"])
+        self.assertEqual(self.values(server, truth), truth)
+        self.assertEqual(self.values(server, {"pages": pages}), {"pages": dict.fromkeys(pages)})
+
+    def test_what_the_server_refuses_an_edge(self):
+        """The edge learns of it later: what it had taken until then it drops and counts, what comes afterwards it refuses as the server does."""
+        server = self.server(tick=10, table=["pages gauge", "best topk k=400 capacity=4000"]).start()
+        edge = self.edge("edge", server, count=server.settings["ingest"], **{"count-tick": 20}).start()
+        end, truth = self.count_for_a_while(edge)
+        pages = truth.pop("pages")
+        self.assertEqual({(event["table"], event["reason"]) for event in end["refused"]}, {("pages", "answered")})
+        told = sum(int(event["amount"]) for event in end["refused"])
+        wait_until(lambda: self.values(server, truth) == truth, "the others at the server")
+        wait_until(lambda: told + metric(edge.at, "tally_producer_dropped_amount_total") == sum(pages.values()), "each of them is told by the one or the other")
+        self.assertGreater(told, 0)
+
+    def test_bounded(self):
+        """With room for 60 keys of 450: what was not taken was told, and all that was taken arrives."""
+        server = self.server(tick=10, table=["best topk k=400 capacity=4000", "load gauge"]).start()
+        end, truth = self.count_for_a_while(server, keysMax=60)
+        self.assertGreater(end["full"], 0)
+        self.assertEqual((end["full"], end["refused"]), (end["stats"]["refused"]["full"], []))
+        self.assertEqual(self.values(server, truth), truth)
+
+    def test_a_server_that_is_gone(self):
+        """Counting goes on, a flush says that it did not get through, and the next one gets it all there."""
+        server = self.server(tick=10, table=["best topk k=400 capacity=4000", "load gauge"]).start()
+        program = self.counter(server, timeoutMs=1000)
+        server.kill()
+        program.say("flush 300")
+        self.assertEqual(program.hear("flushed")["code"], "TALLY_TIMEOUT")
+        program.say("pause")
+        program.hear("paused")
+        program.say("add extra key")
+        self.assertTrue(program.hear("added")["taken"])
+        server.start()
+        program.say("flush 20000")
+        flushed = program.hear("flushed")
+        self.assertEqual((flushed["refused"], flushed["stats"]["pending"]), ([], 0))
+        held = server.version()
+        self.assertLessEqual(flushed["version"], held["version"])
+        self.assertEqual(f"{int(flushed['epoch']):016x}", held["epoch"])
+        self.assertEqual(self.value(server, "extra", b"key"), 1)
+        program.say("end")
+        truth = {table: {key: int(value) for key, value in keys.items()} for table, keys in program.hear("end")["truth"].items()}
+        program.wait_end()
+        self.assertEqual(self.values(server, truth), truth)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Counts in Node by the npm package, for test_js_count.py: adds until a line of input comes, then flushes and says what it had added.
+// Counts in Node by the npm package, for test_js_count.py: adds until it is told to end by a line of input, then flushes and says what it had added.
 // count.mjs PACKAGE URL {"seed": N, "options": {...}}: three tables of 150 keys each, of which every counter has some. Amounts are mostly small.
-// Each line of input after the first one is a call: "add TABLE KEY", "flush".
+// Other lines are "add TABLE KEY", "flush TIMEOUT-MS" and "pause"; "end" is the last.
 import path from 'node:path'
 import readline from 'node:readline'
 import { pathToFileURL } from 'node:url'
@@ -43,7 +43,10 @@ tell('open')
 for await (const line of readline.createInterface({ input: process.stdin })) {
   const [what, table, key] = line.split(' ')
   if (what === 'add') tell('added', { taken: tally.add(table, key) })
-  if (what === 'flush') tell('flushed', { ...await tally.flush({ timeoutMs: 10000 }).catch(({ code }) => ({ code })), stats: tally.stats(), refused })
+  if (what === 'flush') {
+    const found = await tally.flush({ timeoutMs: Number(table) }).catch(({ code }) => ({ code }))
+    tell('flushed', { ...found, stats: tally.stats(), refused })
+  }
   if (what === 'pause') {
     clearInterval(timer)
     tell('paused')
