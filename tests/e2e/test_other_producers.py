@@ -9,7 +9,7 @@ import unittest
 from pathlib import Path
 
 import harness
-from harness import ROOT, post_get
+from harness import ROOT, free_port, metric, post_get, wait_until
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tallycast"
 PACKAGES = ["pynng==0.8.1", "protobuf==6.33.1", "grpcio-tools==1.76.0"]
@@ -40,6 +40,24 @@ class Other(harness.Case):
             self.assertIn("version: 1", done.stdout)
             self.assertEqual(re.findall(r"status: (\d+)", done.stdout), [str(status)] if status else [])
             self.assertEqual(self.values(), [1, 3])
+
+    def test_push(self):
+        """Batches that nobody waits for, at --ingest-pull: counted once, however often they come; what is none harms nobody."""
+        if not shutil.which("nngcat") or not shutil.which("protoc"):
+            raise unittest.SkipTest("not run: no nngcat or no protoc")
+        server = self.server("pulls", ingest_pull=f"tcp://127.0.0.1:{free_port()}").start()
+        batch, garbage = self.work / "push.bin", self.work / "garbage.bin"
+        text = re.search(r"<<'END'\n(.*?)END\n", example("sh"), re.S)[1]
+        with batch.open("wb") as out:
+            subprocess.run(["protoc", "-Iproto", "--encode=tallycast.v1.Request", "tallycast.proto"], cwd=ROOT, input=text.encode(), stdout=out, check=True)
+        garbage.write_bytes(b"garbage")
+        for n, path in enumerate((batch, batch, garbage, batch)):
+            # It does not tell when it was sent, and a first message waits for the connection.
+            subprocess.run(["nngcat", "--push", "--connect", server.settings["ingest_pull"], "--delay", "1", "--file", path], check=True, timeout=30)
+            wait_until(lambda: metric(server.at, "tally_server_pushes_total") == n + 1, "it arrives")
+            wait_until(lambda: post_get(server.at, "pages", ["/home", "/about"])[0] == [1, 3], "it is counted")
+        self.assertEqual(metric(server.at, 'tally_server_batches_refused_total{reason="repeat"}'), 2)
+        self.assertEqual(metric(server.at, 'tally_server_batches_refused_total{reason="other"}'), 1)
 
     def test_pynng(self):
         folder = CACHE / ("test-pynng-" + "-".join(name.split("==")[1] for name in PACKAGES) + f"-{sys.version_info[0]}.{sys.version_info[1]}")

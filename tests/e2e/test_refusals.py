@@ -28,9 +28,9 @@ class Refusals(harness.Case):
             yield port
 
     def test_ports_in_use(self):
-        for name in ("ingest", "publish", "catchup", "http"):
+        for name in ("ingest", "ingest_pull", "publish", "catchup", "http"):
             with self.subTest(endpoint=name):
-                server = self.server(f"server-{name}")
+                server = self.server(f"server-{name}", ingest_pull=f"tcp://127.0.0.1:{harness.free_port()}")
                 with self.taken(server.settings[name]) as port:
                     self.assert_refuses(server, 3, rf"level=error .*{port}.*in use")
         server = self.server().start()

@@ -136,11 +136,15 @@ class Settings(harness.Case):
 
     def test_json_logs(self):
         import json
-        server = self.server().start(wait=False, log_format="json")
-        server.wait_logged(r'"event": ?"ready"')
-        for line in server.log().splitlines():
-            self.assertIn("time", json.loads(line))
-        server.stop()
+        server = self.server()
+        edge = self.edge("edge", server)
+        for daemon in (server, edge):
+            daemon.start(wait=False, log_format="json")
+            daemon.wait_logged(r'"event": ?"ready"')
+        self.assertEqual([edge.stop(), server.stop()], [0, 0])
+        for daemon in (server, edge):
+            for line in daemon.log().splitlines():
+                self.assertLessEqual({"time", "level", "event"}, json.loads(line).keys(), line)
 
     def test_sigterm_keeps_what_was_acknowledged(self):
         server = self.server(grace=3000).start()
