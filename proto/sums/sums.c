@@ -178,12 +178,20 @@ static int64_t plus(int64_t a, int64_t b)
     return b < 0 ? INT64_MIN : INT64_MAX;
 }
 
+// Of two within the bounds of a gauge, at which the server stops, too: beyond them it would refuse what comes of it.
+static int64_t adjusted(int64_t a, int64_t b)
+{
+    int64_t sum = plus(a, b);
+    if (sum > TALLY_LEVEL_MAX) return TALLY_LEVEL_MAX;
+    return sum < -TALLY_LEVEL_MAX ? -TALLY_LEVEL_MAX : sum;
+}
+
 static void merge(struct tally_sums_entry *entry, enum tally_counting counting, int64_t number)
 {
     switch (counting) {
     case TALLY_COUNTING_ADD:
-    case TALLY_COUNTING_TOPK:
-    case TALLY_COUNTING_ADJUST: entry->number = plus(entry->number, number); return;
+    case TALLY_COUNTING_TOPK: entry->number = plus(entry->number, number); return;
+    case TALLY_COUNTING_ADJUST: entry->number = adjusted(entry->number, number); return;
     case TALLY_COUNTING_SET:
         entry->number = number;
         entry->counting = TALLY_COUNTING_SET;

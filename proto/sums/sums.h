@@ -4,7 +4,8 @@
 // those which wait longest leave first.
 //
 // An entry is one (table, kind, key), of a `distinct` table one (table, key, member). Merging is what the server would do with both, one
-// after the other: sums stop at the greatest number, the last of two gauges holds, an adjustment of a gauge is added to what is there.
+// after the other: sums stop at the greatest number, the last of two gauges holds, an adjustment of a gauge is added to what is there and stops at
+// TALLY_LEVEL_MAX.
 //
 // Threads: belongs to one thread. Limits: TALLY_SUMS_TABLES_MAX (table, kind) pairs, 2^32 bytes of keys. Memory grows as needed and is kept until
 // deinit. Cost: a hash and a cache miss or two.

@@ -5,8 +5,9 @@
 #include "../support/random.h"
 #include "../support/with_cmocka.h"
 
-#include <sums/sums.h>
 #include <string.h>
+#include <tallycast/limits.h>
+#include <sums/sums.h>
 
 #define MODEL_MAX 4000
 
@@ -38,9 +39,10 @@ static bool same_group(enum tally_counting a, enum tally_counting b)
     return a == b;
 }
 
-static int64_t saturated(__int128 sum)
+static int64_t saturated(__int128 sum, enum tally_counting counting)
 {
-    return sum > INT64_MAX ? INT64_MAX : sum < INT64_MIN ? INT64_MIN : (int64_t)sum;
+    __int128 most = counting == TALLY_COUNTING_ADJUST ? TALLY_LEVEL_MAX : INT64_MAX;
+    return (int64_t)(sum > most ? most : sum < -most ? -most : sum);
 }
 
 static void model_add(struct model *model, enum tally_counting counting, unsigned table, unsigned key, int64_t number)
@@ -66,7 +68,7 @@ static void model_add(struct model *model, enum tally_counting counting, unsigne
     } else if (counting == TALLY_COUNTING_MAX) {
         *at = number > *at ? number : *at;
     } else if (counting != TALLY_COUNTING_MEMBER) {
-        *at = saturated((__int128)*at + number);
+        *at = saturated((__int128)*at + number, counting);
     }
 }
 
@@ -103,8 +105,8 @@ static void compare(const struct tally_sums *sums, const struct model *model)
 static int64_t number_of(struct test_random *random, enum tally_counting counting)
 {
     if (counting == TALLY_COUNTING_MEMBER) return (int64_t)test_random_below(random, 5);
-    int64_t number = (int64_t)(test_random_wide(random) >> 1);
     bool sign = counting != TALLY_COUNTING_ADD && counting != TALLY_COUNTING_TOPK;
+    int64_t number = (int64_t)(test_random_wide(random) >> (sign ? 2 : 1)); // within TALLY_LEVEL_MAX
     return sign && test_random_percent(random, 50) ? -number : number;
 }
 
