@@ -15,6 +15,7 @@
 #include <io/reads_native.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -119,6 +120,7 @@ static void world_init(struct world *world, uint32_t rows, struct tally_http_opt
     struct tally_http_source source;
     struct tally_reason reason;
     *world = (struct world){.ready = true, .feed = options.feed};
+    (void)signal(SIGPIPE, SIG_IGN); // as the daemons do: a client may be gone when it is answered
     tally_log_configure(TALLY_LOG_WARN, TALLY_LOG_LOGFMT);
     assert_int_equal(tally_memory_map((size_t)512 << 20, 0, &world->memory), TALLY_OK);
     const struct tally_mirror_options mirror = {.dataset = tally_bytes("main", 4)};
