@@ -11,7 +11,8 @@
 //   P                                                          it goes back, under the tail, tables together; its sequence was not used
 //
 // `taken` is one more than the number, and 0 for all: then the batch has also what came with it and is written nowhere else.
-// Reading the groups in order and doing what they say gives the state in memory again, entry by entry in the same order.
+// Reading the groups in order and doing what they say gives the state in memory again, entry by entry in the same order. The producer id is one
+// in all of a spool, for another one is a spool written anew, and sequence numbers do not go back.
 #include <messages/messages.h>
 #include <sums/sums_batch.h>
 
@@ -184,6 +185,14 @@ static bool read_text(struct tally_wire *wire, struct tally_bytes *out_bytes)
     return true;
 }
 
+// Whether a server takes the number: it would refuse the whole table.
+static bool number_fits(const struct tally_sum *sum)
+{
+    if (sum->counting == TALLY_COUNTING_MEMBER) return true;
+    if (sum->counting == TALLY_COUNTING_ADD || sum->counting == TALLY_COUNTING_TOPK) return sum->number >= 0;
+    return sum->number >= -TALLY_LEVEL_MAX && sum->number <= TALLY_LEVEL_MAX;
+}
+
 static enum tally_status read_header(struct tally_producer *producer, struct tally_wire *wire)
 {
     uint64_t version, id, sequence;
@@ -215,6 +224,7 @@ static enum tally_status read_sum(struct tally_producer *producer, struct tally_
     if (!sum->table.size || !read_text(wire, &sum->key) || !tally_wire_varint(wire, &number)) return TALLY_MALFORMED;
     if (!sum->key.size || sum->key.size > TALLY_KEY_BYTES_MAX) return TALLY_MALFORMED;
     sum->number = tally_unzigzag(number);
+    if (!number_fits(sum)) return TALLY_MALFORMED;
     return tally_sums_add(&producer->tail, sum);
 }
 
@@ -228,11 +238,14 @@ static enum tally_status read_request(struct tally_producer *producer)
     enum tally_status status = tally_request_batch(tally_writer_bytes(&flight->request), &inner);
     if (status == TALLY_OK) status = tally_batch_open(inner, &reader);
     if (status != TALLY_OK) return status == TALLY_UNSUPPORTED ? status : TALLY_MALFORMED;
+    if (reader.header.producer != producer->id || reader.header.sequence != flight->sequence) return TALLY_MALFORMED;
+    if (!tally_bytes_equal(reader.header.dataset, producer->options.dataset)) return TALLY_MALFORMED;
     tally_sums_clear(&flight->sums);
     while (tally_batch_next_table(&reader, &entries)) {
         struct tally_sum sum = {.table = entries.table};
         if (!counting_of(&entries, &sum.counting)) return TALLY_UNSUPPORTED;
         while (tally_entries_next(&entries, &sum.key, &sum.number)) {
+            if (!number_fits(&sum)) return TALLY_MALFORMED;
             if ((status = tally_sums_add(&flight->sums, &sum))) return status;
         }
     }
@@ -247,10 +260,9 @@ static enum tally_status read_batch(struct tally_producer *producer, struct tall
     struct tally_bytes request;
     if (!tally_wire_varint(wire, &id) || !tally_wire_varint(wire, &sequence) || !tally_wire_varint(wire, &taken))
         return TALLY_MALFORMED;
-    if (!id || !sequence || !read_text(wire, &request)) return TALLY_MALFORMED;
+    if (id != producer->id || sequence < producer->sequence || !read_text(wire, &request)) return TALLY_MALFORMED;
     if (taken > (uint64_t)tally_sums_count(&producer->tail) + 1) return TALLY_MALFORMED;
     tally_sums_drop(&producer->tail, taken ? (uint32_t)taken - 1 : tally_sums_count(&producer->tail));
-    producer->id = id;
     producer->sequence = flight->sequence = sequence;
     flight->request.size = 0;
     tally_write_raw(&flight->request, request.data, request.size);
@@ -267,17 +279,20 @@ enum tally_status tally_producer_boot(struct tally_producer *producer, struct ta
     enum tally_status status = TALLY_OK;
     while (status == TALLY_OK && !tally_wire_done(&wire)) {
         uint8_t what = *wire.at++;
-        if (!producer->booted && what != 'H') return TALLY_MALFORMED; // a spool begins with it
+        if (producer->booted == (what == 'H')) return TALLY_MALFORMED; // a spool begins with it, and has one
         switch (what) {
         case 'H': status = read_header(producer, &wire); break;
         case 'T': status = read_table(&wire, &sum); break;
         case 'e': status = read_sum(producer, &wire, &sum); break;
         case 'B': status = read_batch(producer, &wire); break;
-        case 'D':
-            if (!tally_wire_varint(&wire, &producer->sequence) || !producer->sequence) return TALLY_MALFORMED;
+        case 'D': {
+            uint64_t sequence;
+            if (!tally_wire_varint(&wire, &sequence) || sequence < producer->sequence) return TALLY_MALFORMED;
+            producer->sequence = sequence;
             tally_sums_clear(&producer->flight.sums);
             producer->flight.state = BATCH_NONE;
             break;
+        }
         case 'K': {
             uint64_t id;
             if (!tally_wire_varint(&wire, &id) || !id) return TALLY_MALFORMED;

@@ -126,7 +126,7 @@ static bool good_behind(int file, uint64_t file_size, uint64_t at, uint8_t **buf
 {
     size_t size;
     for (at++; at + HEAD_BYTES < file_size; at++)
-        if (read_group(file, file_size, at, buffer, &size) == TALLY_OK) return true;
+        if (read_group(file, file_size, at, buffer, &size) != TALLY_CORRUPT) return true; // or it cannot be told
     return false;
 }
 
@@ -140,10 +140,13 @@ static enum tally_status read_groups(struct tally_spool *spool, uint64_t file_si
         tally_reason_set(out_reason, "%s is no spool", SPOOL);
         return TALLY_CORRUPT; // it is renamed into its place when it is whole
     }
-    for (spool->size = sizeof magic; spool->size < file_size;) {
+    spool->size = sizeof magic;
+    do {
         size_t size = 0;
         enum tally_status status = read_group(spool->file, file_size, spool->size, buffer, &size);
-        if (status == TALLY_CORRUPT && !good_behind(spool->file, file_size, spool->size, buffer)) return TALLY_OK;
+        bool first = spool->size == sizeof magic; // it was whole before the file had its name: never a torn end
+        if (status == TALLY_CORRUPT && !first && !good_behind(spool->file, file_size, spool->size, buffer))
+            return TALLY_OK;
         if (status == TALLY_OK) status = group(ctx, tally_bytes(*buffer, size));
         if (status != TALLY_OK) {
             tally_reason_set(out_reason, "%s at byte %llu of %llu: %s", SPOOL, (unsigned long long)spool->size,
@@ -151,7 +154,7 @@ static enum tally_status read_groups(struct tally_spool *spool, uint64_t file_si
             return status;
         }
         spool->size += HEAD_BYTES + size;
-    }
+    } while (spool->size < file_size);
     return TALLY_OK;
 }
 
@@ -227,6 +230,7 @@ static enum tally_status replace(struct tally_spool *spool, const uint8_t *data,
     if (!error && fsync(spool->directory)) error = errno;
     if (error) {
         if (file >= 0) close(file);
+        (void)!unlinkat(spool->directory, SPOOL_NEW, 0); // a full disk is not to be fuller for it
         spool->broken = true;
         return status_of(error);
     }

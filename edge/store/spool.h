@@ -10,7 +10,7 @@
 //
 // A group that was cut short by a crash is the last one, and was never told as written: it is cut off. One that is damaged and has a good
 // one behind it is another matter: what came after it may take back what stands before it, so nothing of such a spool is used. It is set aside and
-// told of, and counting begins anew.
+// told of, and counting begins anew. So it is with the first group: it was whole before the file had its name.
 //
 // Threads: one at a time, but for stats; a thread of its own writes. The directory is locked by the stored copy (store.h).
 #ifndef TALLYCAST_EDGE_SPOOL_H

@@ -127,3 +127,51 @@ panes = [part(0, 5, [0], [4], PANE - 1), part(0, 5, [1, 0], [2, 2], PANE)]
 for name, parts in (("aged", touches[:1] + panes + touches[1:]), ("aged-in-part", touches[:1] + panes[:1]), ("aged-twice", touches[:1] * 2 + panes),
                     ("aged-backwards", touches + panes[::-1])):
     write("snapshot", name, snapshot(EPOCH, 1, NOW, [(7, 3, 1)], ["frame-first.bin"], aged, parts))
+
+
+# The edge's spool: the byte 1, then groups (edge/src/producer_log.c has their records).
+def text(value):
+    return varint(len(value)) + value
+
+
+def entry(key, number):
+    return b"e" + text(key) + varint(number << 1 if number >= 0 else (-number << 1) - 1)
+
+
+def request(producer, sequence, tables):
+    batch = field(1, 2, b"\x04main") + field(2, 1, struct.pack("<Q", producer)) + field(3, 0, varint(sequence)) + b"".join(field(4, 2, text(t)) for t in tables)
+    return field(1, 2, text(batch))
+
+
+def flight(sequence, taken, *tables):
+    return b"B" + varint(7) + varint(sequence) + varint(taken) + text(request(7, sequence, tables))
+
+
+def table(name, keys, amounts, kind=1, more=b""):
+    return (field(1, 2, text(name)) + b"".join(field(2, 2, text(k)) for k in keys) +
+            field(3, 2, text(b"".join(varint(a << 1) for a in amounts))) + field(5, 0, varint(kind)) + more)
+
+
+HEAD = b"H\1" + varint(7) + varint(3) + text(b"main")
+FILES, TWO = b"T\0" + text(b"files"), entry(b"README.md", 2) + entry(b"Makefile", 1)
+ONE = table(b"files", [b"README.md"], [2])
+kinds = b"".join(b"T" + varint(n) + text(b"t%d" % n) + entry(b"a", 5) + entry(b"b", 0) for n in range(7))
+spools = {
+    "empty": [HEAD],
+    "waiting": [HEAD + FILES + TWO, FILES + entry(b"README.md", 40)],
+    "kinds": [HEAD + kinds, kinds],
+    "negative": [HEAD + b"T\1" + text(b"level") + entry(b"a", -5), b"T\2" + text(b"level") + entry(b"a", -(1 << 61)) + entry(b"b", -(1 << 61)) * 3],
+    "on-its-way": [HEAD + FILES + TWO, flight(3, 2, ONE), FILES + entry(b"README.md", 1)],
+    "all-on-its-way": [HEAD, flight(3, 0, ONE)],
+    "acknowledged": [HEAD, flight(3, 0, ONE), b"D" + varint(4) + FILES + TWO, flight(4, 0, ONE), b"D" + varint(5)],
+    "put-back": [HEAD, flight(3, 0, ONE, table(b"repos", [b"x"], [1])) + FILES + TWO, b"P" + FILES + entry(b"LICENSE", 1)],
+    "once": [HEAD + b"".join(b"K" + varint(0xff << 56 | n) for n in range(3)), FILES + TWO + b"K" + varint(0xff << 56 | 9)],
+    "goes-back": [HEAD, flight(2, 0, ONE)],
+    "another-id": [HEAD, b"B" + varint(8) + varint(3) + b"\0" + text(request(8, 3, [ONE]))],
+    "other-request": [HEAD, b"B" + varint(7) + varint(3) + b"\0" + text(request(7, 4, [ONE]))],
+    "two-heads": [HEAD, HEAD],
+}
+for name, groups in spools.items():
+    write("spool", name, b"\1" + join(groups))
+write("spool", "file-empty", b"\0")
+write("spool", "file-torn", b"\0" + struct.pack("<I", 40) + bytes(30))
