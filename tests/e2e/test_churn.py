@@ -195,7 +195,8 @@ class Churn(harness.Case):
         wait_until(lambda: metric(edge.at, "tally_mirror_rows") == sum(map(len, want.values())) + STEADY_KEYS,
                    lambda: f"{get(edge.at, '/v1/tables').json}", 10)
         late = sorted(item[0] for item in over)
-        print(f"# {result['keys']} keys in {seconds} s, at most {max(live)} live at once; a batch was up to {result['late_ms_max']} ms late; "
+        print(f"# {result['keys']} keys in {seconds} s, at most {max(live)} live at once; writers were up to {result['late_ms_max']} ms behind, an answer "
+              f"took up to {result['answer_ms_max']} ms; "
               f"of {len(late)} keys asked for at ttl + 2 ticks {sum(1 for ms in late if ms)} were there, at most {late[-1]:.0f} ms more", flush=True)
         self.assertGreater(result["keys"], RATE * seconds * 0.9)
         self.assertGreater(len(late), 8)
