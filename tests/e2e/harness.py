@@ -184,6 +184,10 @@ class Daemon:
             log.seek(self.log_start)
             return log.read().decode(errors="replace")
 
+    def errors(self):
+        """The lines of level error of all its lives."""
+        return [line for line in self.log_path.read_text(errors="replace").splitlines() if " level=error " in line]
+
     def has_logged(self, pattern):
         return re.search(pattern, self.log(), re.M) is not None
 

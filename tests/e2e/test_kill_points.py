@@ -24,6 +24,12 @@ def die(call, path, number, when):
 
 
 class Points(harness.Case):
+    def tearDown(self):
+        """Whatever was killed, nobody found anything of its own damaged."""
+        super().tearDown()
+        for daemon in self.daemons:
+            self.assertEqual(daemon.errors(), [], daemon.name)
+
     def start_to_die(self, daemon, *point):
         """Starts it, and waits until it ended at that point."""
         daemon.environment = die(*point)
