@@ -10,7 +10,7 @@ endif()
 
 set(js ${CMAKE_CURRENT_LIST_DIR})
 set(out ${PROJECT_BINARY_DIR}/npm/tallycast)
-set(sources errors events feed follow live merged messages mirror node open reads request share tally web websocket.node workerd)
+set(sources errors events feed follow hex live merged messages mirror node open reads request share tally web websocket.node workerd)
 list(TRANSFORM sources REPLACE "(.+)" "src/\\1.js" OUTPUT_VARIABLE files)
 list(APPEND files index.d.ts README.md)
 

@@ -5,6 +5,9 @@ TALLY_KILLS=200: so many kills in the first test, 12 without it."""
 import collections
 import json
 import os
+import shutil
+import signal
+import subprocess
 import sys
 import time
 import unittest
@@ -117,6 +120,27 @@ class JsCount(harness.Case):
         self.assertGreater(end["full"], 0)
         self.assertEqual((end["full"], end["refused"]), (end["stats"]["refused"]["full"], []))
         self.assertEqual(self.values(server, truth), truth)
+
+    def test_the_example(self):
+        """client-wasm/examples/views.mjs: each answer is counted, the last ones on Ctrl-C."""
+        server = self.server(tick=10).start()
+        edge = self.edge("edge", server, count=server.settings["ingest"], **{"count-tick": 20}).start()
+        (self.work / "node_modules").mkdir()
+        (self.work / "node_modules" / "tallycast").symlink_to(PACKAGE)
+        shutil.copy(harness.ROOT / "client-wasm" / "examples" / "views.mjs", self.work)
+        program = subprocess.Popen([NODE, "--no-warnings", "views.mjs", edge.at, "0"], cwd=self.work, stdout=subprocess.PIPE, text=True, preexec_fn=harness._die_with_parent)
+        self.addCleanup(program.stdout.close)
+        self.addCleanup(program.kill)
+        url = program.stdout.readline().strip().rstrip("/")
+        for number in range(30):
+            self.assertEqual(get(url, f"/page/{number % 3}").status, 200)
+        wait_until(lambda: b"10\t/page/" in get(url, "/looked").body, "it shows what it counted")
+        for _ in range(5):
+            get(url, "/last")
+        program.send_signal(signal.SIGINT)
+        self.assertEqual(program.wait(30), 0)
+        wait_until(lambda: self.value(server, "views", b"/last") == 5, "what was not sent before")
+        self.assertEqual([self.value(server, "views", b"/page/%d" % number) for number in range(3)], [10] * 3)
 
     def test_a_server_that_is_gone(self):
         """Counting goes on, a flush says that it did not get through, and the next one gets it all there."""

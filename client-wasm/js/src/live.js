@@ -5,6 +5,7 @@
 // up to date until the last of them has left.
 import { STATUS, TallycastError } from './errors.js'
 import { Feed } from './feed.js'
+import { hex } from './hex.js'
 import { isShared } from './mirror.js'
 import { Reads, swap } from './reads.js'
 import { Seats, channelOf } from './share.js'
@@ -71,10 +72,7 @@ export class LiveMirror extends Reads {
     if (!isShared(this.#feed.module)) throw new TallycastError(STATUS.UNSUPPORTED, 'share', 'its memory is no shared one: open it with {shared: true}')
     if (this.state === 'closed') throw new TallycastError(STATUS.INVALID, 'share', 'the mirror is closed')
     if (!this.#name) {
-      // Unlike others', not secret; Node 18 has no crypto of its own to draw from.
-      const bytes = new Uint8Array(12).map(() => Math.random() * 256)
-      globalThis.crypto?.getRandomValues(bytes)
-      this.#name = `tallycast-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')}`
+      this.#name = `tallycast-${hex(this.#platform.randomBytes(12))}`
       this.#threadsEnd = this.#platform.threadsEnd?.((thread) => this.#takeBack({ thread }))
     }
     return this.#handle(++this.#shares)

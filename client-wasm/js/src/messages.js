@@ -2,6 +2,7 @@
 //
 // What the stream sends beside frames (docs/protocol.md): the heartbeat, taken apart. Frames go to the module as they are.
 import { STATUS, TallycastError } from './errors.js'
+import { hex } from './hex.js'
 
 export const FRAME = 0x46, HEARTBEAT = 0x48 // the first byte of a message
 const SEAL_BYTES = 9, SEAL_TAG = 0x79
@@ -68,6 +69,5 @@ export function readHeartbeat(message) {
   const [, dataset, epoch, version = 0n, digest, nowMs = 0n] = fields
   if (!(dataset instanceof Uint8Array && digest instanceof Uint8Array && digest.length === 16)) throw malformed()
   if (![epoch, version, nowMs].every((value) => typeof value === 'bigint')) throw malformed()
-  const hex = Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).reverse().join('')
-  return { dataset: new TextDecoder().decode(dataset), epoch, version, digest: hex, nowMs }
+  return { dataset: new TextDecoder().decode(dataset), epoch, version, digest: hex(digest.slice().reverse()), nowMs }
 }

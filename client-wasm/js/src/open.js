@@ -3,6 +3,7 @@
 // openMirror: a mirror that follows a stream by itself. What differs between hosts comes in as `platform`:
 //   load(name)              resolves to the WebAssembly.Module of a file of the package
 //   WebSocket               its class, or undefined
+//   randomBytes(size)       from a cryptographic source
 //   thread                  the number of this thread among those of the process; undefined when that is not known
 //   threadsEnd(listener)    calls listener(number) when a thread that this one started has ended; gives a function back that ends that. Or undefined
 import { STATUS, TallycastError } from './errors.js'

@@ -14,6 +14,7 @@
 // What differs between hosts comes in as `platform`: randomBytes(size), intervalMs.
 import { STATUS, TallycastError } from './errors.js'
 import { Events } from './events.js'
+import { hex } from './hex.js'
 import { KINDS, Merged, amountOf, checkAmount, checkTable } from './merged.js'
 import { post } from './request.js'
 
@@ -237,8 +238,7 @@ class Tally extends Events {
         table.ended = table.rounds
         this.#keyBytes -= table.bytes
       } else {
-        const idempotencyKey = Array.from(this.#settings.randomBytes(16), (byte) => byte.toString(16).padStart(2, '0')).join('')
-        table.request = { ...value, idempotencyKey, tries: 0, firstAt: 0, firstDate: 0, retryAt: 0, attempt: null, error: null }
+        table.request = { ...value, idempotencyKey: hex(this.#settings.randomBytes(16)), tries: 0, firstAt: 0, firstDate: 0, retryAt: 0, attempt: null, error: null }
       }
     }
     if (!table.request && !table.merged.size) this.#tables.delete(table.name)
