@@ -78,7 +78,7 @@ static enum tally_status listen_on(struct tally_http *http, struct tally_reason 
     unsigned port = ntohs(((struct sockaddr_in *)&bound)->sin_port);
     bool brackets = strchr(address.host, ':') != NULL;
     (void)snprintf(http->url, sizeof http->url, "http://%s%s%s:%u", brackets ? "[" : "",
-                   address.host[0] ? address.host : "127.0.0.1", brackets ? "]" : "", port);
+                   address.host[0] ? address.host : "*", brackets ? "]" : "", port);
     return TALLY_OK;
 }
 

@@ -308,7 +308,7 @@ static enum tally_status listen_on(struct tally_statsd_listener *it, struct tall
     for (int i = 0; i < 2; i++) {
         char url[320];
         (void)snprintf(url, sizeof url, "%s://%s%s%s:%u", i ? "tcp" : "udp", brackets ? "[" : "",
-                       address.host[0] ? address.host : "127.0.0.1", brackets ? "]" : "",
+                       address.host[0] ? address.host : "*", brackets ? "]" : "",
                        ntohs(((struct sockaddr_in *)(void *)&at)->sin_port));
         tally_info("listening", tally_log_str("endpoint", i ? "statsd-tcp" : "statsd"), tally_log_str("url", url));
     }

@@ -192,7 +192,9 @@ static void on_refusals(uv_timer_t *timer)
 static void on_signal(uv_signal_t *signal, int number)
 {
     struct daemon *daemon = signal->data;
-    tally_info("signal", tally_log_str("signal", number == SIGTERM ? "SIGTERM" : "SIGINT"));
+    tally_info("signal", tally_log_str("signal", number == SIGTERM  ? "SIGTERM"
+                                                 : number == SIGINT ? "SIGINT"
+                                                                    : "SIGHUP"));
     if (daemon->ending)
         end_finish(daemon);
     else
@@ -209,10 +211,12 @@ static bool loop_open(struct daemon *daemon)
     (void)uv_timer_init(&daemon->loop, &daemon->refusals);
     (void)uv_timer_init(&daemon->loop, &daemon->stopping);
     daemon->tick.data = daemon->refusals.data = daemon->stopping.data = daemon;
-    daemon->sigterm.data = daemon->sigint.data = daemon;
-    if (uv_signal_init(&daemon->loop, &daemon->sigterm) || uv_signal_init(&daemon->loop, &daemon->sigint) ||
-        uv_signal_start(&daemon->sigterm, on_signal, SIGTERM) || uv_signal_start(&daemon->sigint, on_signal, SIGINT))
-        return daemon_refuse(daemon, EXIT_REFUSED, TALLY_IO, "signals");
+    static const int ends[] = {SIGTERM, SIGINT, SIGHUP};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        daemon->ends[i].data = daemon;
+        if (uv_signal_init(&daemon->loop, &daemon->ends[i]) || uv_signal_start(&daemon->ends[i], on_signal, ends[i]))
+            return daemon_refuse(daemon, EXIT_REFUSED, TALLY_IO, "signals");
+    }
     return true;
 }
 

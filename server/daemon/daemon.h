@@ -3,7 +3,7 @@
 // The server's process: one thread runs the libuv loop and owns the core; NNG's threads hand requests over by mailbox; HTTP threads read
 // the core's mirror, each with a reader of its own, and a copy of the figures.
 //
-// Start: settings, data directory, log, recovery, sockets, HTTP, "ready". SIGTERM or SIGINT: a last tick (durable, published, acknowledged),
+// Start: settings, data directory, log, recovery, sockets, HTTP, "ready". SIGTERM, SIGINT or SIGHUP: a last tick (durable, published, acknowledged),
 // then whatever answers are under way for at most the grace time. A second signal ends it at once.
 #ifndef TALLYCAST_SERVER_DAEMON_H
 #define TALLYCAST_SERVER_DAEMON_H
@@ -47,7 +47,7 @@ struct daemon {
     // The loop's thread.
     uv_loop_t loop;
     uv_timer_t tick, refusals, stopping;
-    uv_signal_t sigterm, sigint;
+    uv_signal_t ends[3]; // SIGTERM, SIGINT, SIGHUP
     struct tally_rep *ingest, *catchup;
     struct tally_pull *pull;
     struct tally_pub pub;

@@ -150,7 +150,7 @@ class Settings(harness.Case):
         server = self.server(grace=3000).start()
         edge = self.edge("edge", server).start()
         feeder = Feeder(self, server.settings["ingest"], stream(), rate=10000)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             wait_until(lambda: server.version()["version"] > 20, "some versions")
             server.process.send_signal(number)
             self.assertEqual(server.wait_exit(4), 0, server.log())
@@ -178,6 +178,17 @@ class Settings(harness.Case):
             for peer in peers:
                 peer.kill()
                 peer.wait()
+
+    def test_the_log_says_where_it_listens(self):
+        """Loopback alone unless told otherwise; every address shows as one."""
+        server = self.server(http="*:0", statsd=":0").start(wait=False)
+        server.wait_logged("event=ready")
+        self.assertRegex(server.log(), r"endpoint=http url=http://\*:\d+")
+        self.assertRegex(server.log(), r"endpoint=statsd url=udp://\*:\d+")
+        for program in PROGRAMS:
+            defaults = re.findall(r"default [^()]*?(?:tcp://)?([0-9.*]+):\d+\)", run(program, "--help", code=0).stdout)
+            self.assertGreaterEqual(len(defaults), 3, program)
+            self.assertEqual(set(defaults), {"127.0.0.1"}, program)
 
     def test_sigterm_while_nobody_listens(self):
         """No peer, no data, in the middle of nothing: it ends at once."""
