@@ -8,7 +8,7 @@ import v8 from 'node:v8'
 import vm from 'node:vm'
 import { Worker } from 'node:worker_threads'
 import { checkTransfers, folder, refused, tallycast, transferKeys, transfers, until } from './common.mjs'
-import { streamServer } from './stream.mjs'
+import { growingServer } from './stream.mjs'
 
 const { openMirror, attachMirror } = tallycast
 const KEYS = 200, frames = transfers(KEYS, 3000), keys = transferKeys(KEYS)
@@ -16,22 +16,11 @@ v8.setFlagsFromString('--expose-gc')
 const gc = vm.runInNewContext('gc')
 const build = (name) => WebAssembly.compile(fs.readFileSync(`${folder}/wasm/${name}`))
 
-// A server that has `at` versions, of which any guest gets what it lacks; at(n) makes it n. Whole states are version 1's and the deltas since.
+// Versions are frames' numbers: whole states are version 1's and the deltas since.
 async function growing(context, at) {
-  const guests = new Map()
-  const feed = () => {
-    for (const [guest, sent] of guests) {
-      for (const frame of frames.slice(sent, at)) guest.send('F', frame)
-      guests.set(guest, Math.max(sent, at))
-    }
-  }
-  const server = await streamServer((guest) => {
-    guests.set(guest, Number(guest.query.get('from').split(':')[1]))
-    guest.closed.then(() => guests.delete(guest))
-    feed()
-  })
+  const server = await growingServer(frames, at)
   context.after(() => server.close())
-  return { ...server, guests, at(version) { at = version; feed() } }
+  return server
 }
 
 async function opened(context, { versions = 5, ...options } = {}) {

@@ -72,3 +72,20 @@ export async function streamServer(guest, { refuse } = {}) {
     })
   }
 }
+
+// A server that has the first `at` of these frames, of which each guest gets what it lacks, by the version that it comes with; at(n) makes it n.
+export async function growingServer(frames, at) {
+  const guests = new Map() // guest -> how many it was sent
+  const feed = () => {
+    for (const [guest, sent] of guests) {
+      for (const frame of frames.slice(sent, at)) guest.send('F', frame)
+      guests.set(guest, Math.max(sent, at))
+    }
+  }
+  const server = await streamServer((guest) => {
+    guests.set(guest, Number(guest.query.get('from').split(':')[1]))
+    guest.closed.then(() => guests.delete(guest))
+    feed()
+  })
+  return { ...server, guests, at(version) { at = version; feed() } }
+}

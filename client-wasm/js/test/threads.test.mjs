@@ -8,7 +8,7 @@
 import assert from 'node:assert/strict'
 import { Worker } from 'node:worker_threads'
 import { tallycast, transfers, until } from './common.mjs'
-import { streamServer } from './stream.mjs'
+import { growingServer } from './stream.mjs'
 
 const READS = Number(process.env.TALLY_READS ?? 4e6), LONG = READS > 1e7
 const KEYS = 200, WORKERS = 4, VERSIONS = LONG ? 20000 : 3000, CUTS = LONG ? 20 : 4, KILLS = LONG ? 40 : 2, RELOADS = LONG ? 5 : 1
@@ -16,20 +16,8 @@ const seed = process.env.TALLY_SEED ?? String(Date.now())
 console.log(`# js threads: TALLY_SEED=${seed}`)
 const frames = transfers(KEYS, VERSIONS, seed)
 
-// Sends each guest what it lacks of the first `at` versions.
 let at = 5
-const guests = new Map()
-const feed = () => {
-  for (const [guest, sent] of guests) {
-    for (const frame of frames.slice(sent, at)) guest.send('F', frame)
-    guests.set(guest, Math.max(sent, at))
-  }
-}
-const server = await streamServer((guest) => {
-  guests.set(guest, Number(guest.query.get('from').split(':')[1]))
-  guest.closed.then(() => guests.delete(guest))
-  feed()
-})
+const server = await growingServer(frames, at)
 const counts = await tallycast.openMirror({ url: server.url, dataset: 'main', shared: true, maxBytes: 64 << 20, backoffMs: [5, 20] })
 let versions = 0, last = 0
 counts.on('version', ({ version }) => {
@@ -72,7 +60,7 @@ while (done() < READS || at < BESIDE) {
   if (failed) throw new Error(`a reader: ${failed.message ?? failed}`)
   const part = Math.min(done() / READS, at / VERSIONS) // what is ahead waits for the other
   if (at / VERSIONS <= done() / READS) at = Math.min(BESIDE, at + 5)
-  feed()
+  server.at(at)
   if (part > (cuts + 1) / (CUTS + 1)) {
     cuts++
     server.cut()
@@ -98,7 +86,7 @@ await Promise.all(workers.map(({ ended }) => ended))
 const seconds = (Date.now() - began) / 1000
 await until(() => counts.stats().superseded === 0, 'they have moved on')
 at = VERSIONS
-feed()
+server.at(at)
 await until(() => counts.version === VERSIONS, 'the last version')
 const stats = counts.stats(), reads = workers.reduce((sum, { found }) => sum + found.reads, 0)
 console.log('#', JSON.stringify({ seconds, reads, versions, cuts, terminated, reloads, readers: workers.map(({ found }) => found), stats }))
