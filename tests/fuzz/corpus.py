@@ -175,3 +175,61 @@ for name, groups in spools.items():
     write("spool", name, b"\1" + join(groups))
 write("spool", "file-empty", b"\0")
 write("spool", "file-torn", b"\0" + struct.pack("<I", 40) + bytes(30))
+
+
+# The position file of count --follow, without its check: numbers, then the batch. An odd inode is taken for the log's.
+def position(numbers, batch=b""):
+    return b"TALLYP1\n" + b"".join(struct.pack("<Q", n) for n in numbers + [len(batch)]) + batch
+
+
+write("follow", "nothing-yet", position([0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))
+write("follow", "in-the-middle", position([1, 1, 4, 1, 0, 0, 0, 7, 1, 1], b"batch"))
+write("follow", "behind-the-end", position([1, 1, 400, 90, 2, 14, 5, 7, 2, 90], b"batch"))
+write("follow", "another-file", position([1, 2, 4, 1, 0, 4, 9, 7, 3, 1], b"batch"))
+
+# Lines of logs: format, kind, lines.
+ACCESS = b'1.2.3.4 - frank [10/Oct/2000:13:55:36 -0700] "GET /a%20b?x=1 HTTP/1.0" 200 2326'
+write("logs", "lines", b"\0\0files\tREADME\t2\nfiles\tMakefile\nFiles\tx\nfiles\t\t1\nfiles\tx\t-1\t\n")
+write("logs", "lines-escaped", b"\x82\4files\ta\\tb\\n\\\\\t\\rm\nfiles\tx\\q\ty\n")
+write("logs", "lines-levels", b"\0\1level\ta\t-4611686018427387903\nlevel\ta\t4611686018427387904\n")
+write("logs", "common", b"\1\0" + ACCESS + b"\n" + ACCESS.replace(b"2326", b"-") + b'\nx "GET" y')
+write("logs", "combined", b"\2\0" + ACCESS + b' "http://x/\\"y" "Mozilla/4.08 [en]"\n' + ACCESS)
+write("logs", "json", b'\3\0{"a":"x","n":5,"c":{"d":[1,{}]}}\n{"a":{"b":7},"c":true,"n":1e3}\n{"a":"\\u0000\\ud83d\\ude00"}\n{')
+write("logs", "tsv", b"\4\0" + b"7\tb\tc\n" + b"\t" * 300 + b"x\n")
+
+# What people write.
+write("settings", "file", b"\0# comment\ndata: \"from file\"\nurl:\n  - tcp://b\n  - tcp://c\ntick: 2s\ndurable: none\nmemory: 3G\n")
+write("settings", "file-wrong", b"\0data: {a: b}\nurl: *x\n--- \ntick: 99999999999999999999\ntick: 1\n")
+for n, words in enumerate([b"files", b"hot topk k=10 capacity=1000", b"best topk of=files k=5", b"seen distinct precision=14 max-keys=10",
+                           b"views counter ttl=1h window=1h/1m", b"low min window=60s max-keys=99999999999999999999", b"x gauge ttl=1d k=3"]):
+    write("settings", "definition-%d" % n, b"\1" + words)
+write("settings", "rule", b"\2api.=requests")
+write("settings", "rule-for-all", b"\2=everything")
+for n, words in enumerate([b"127.0.0.1:80", b"[::1]:8080", b"*:0", b"[::1", b"host:99999"]):
+    write("settings", "address-%d" % n, b"\3" + words)
+for name, kind, *more in aged:
+    write("settings", "bytes-" + name.decode(), b"\4" + field(1, 2, text(name)) + field(2, 0, varint(kind)) + b"".join(more))
+
+
+# Requests of HTTP.
+def http(line, *headers, body=b""):
+    length = [b"Content-Length: %d" % len(body)] if body else []
+    return b"\r\n".join([line + b" HTTP/1.1", b"Host: x", *length, *headers, b"", body])
+
+
+def masked(first, payload):
+    return bytes([first, 0x80 | len(payload)]) + b"\1\2\3\4" + bytes(b ^ (1, 2, 3, 4)[i % 4] for i, b in enumerate(payload))
+
+
+STREAM = [b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
+for path in (b"/v1/version", b"/v1/tables", b"/v1/get/files/ke%79-7?x=1", b"/v1/get/files/%00%fF", b"/v1/snapshot", b"/metrics", b"/readyz", b"/v1/get/nope/%zz"):
+    write("http", "get-" + path.decode().strip("/").split("?")[0].replace("/", "-").replace("%", ""), http(b"GET " + path))
+write("http", "post-get", http(b"POST /v1/get", body=b'{"table":"files","keys":["key-3","x"]}') * 2)
+write("http", "post-count", http(b"POST /v1/count?dataset=main&wrong=skip", b"Idempotency-Key: k1", body=b'{"table":"files","key":"a","amount":2}\n{"table":""}'))
+write("http", "post-table", http(b"POST /v1/tables/hot", body=b"topk k=10"))
+write("http", "chunked", http(b"POST /v1/count", b"Transfer-Encoding: chunked", b"Expect: 100-continue") +
+      b'1e\r\n{"table":"files","key":"a",\n\n\n\r\n0\r\n\r\n')
+write("http", "stream", http(b"GET /v1/stream?from=0000000000000007:1", *STREAM) + masked(0x82, b"hello") + masked(0x89, b"ping") + masked(0x88, b"\x03\xe8bye"))
+write("http", "stream-wrong", http(b"GET /v1/stream?from=x&dataset=other", b"Origin: http://evil", *STREAM[:3]))
+write("http", "stream-whole", http(b"GET /v1/stream", *STREAM) + bytes([0x01, 0xFE, 0xFF, 0xFF]))
+write("http", "not-http", b"\x16\3\1\2\0\1\0\1\xfc\3\3")

@@ -38,27 +38,27 @@ struct world {
     int port;
 };
 
-static void world_state(void *ctx, struct tally_http_state *out_state)
+static inline void world_state(void *ctx, struct tally_http_state *out_state)
 {
     struct world *world = tally_reads_native_owner(ctx);
     *out_state = (struct tally_http_state){
         .name = "server", .state = "live", .dataset = "main", .newest_version = world->version + 2};
 }
 
-static bool world_ready(void *ctx, struct tally_reason *out_reason)
+static inline bool world_ready(void *ctx, struct tally_reason *out_reason)
 {
     struct world *world = tally_reads_native_owner(ctx);
     if (!world->ready) tally_reason_set(out_reason, "not yet");
     return world->ready;
 }
 
-static void world_metrics(void *ctx, struct tally_writer *out)
+static inline void world_metrics(void *ctx, struct tally_writer *out)
 {
     (void)ctx;
     tally_write_raw(out, "tally_test 1\n", 13);
 }
 
-static uint64_t world_now(void *ctx)
+static inline uint64_t world_now(void *ctx)
 {
     (void)ctx;
     return 1763800000500;
@@ -69,7 +69,7 @@ static uint64_t world_now(void *ctx)
 static const struct tally_bytes special_keys[] = {
     {(const uint8_t *)"a//b/../c", 9}, {(const uint8_t *)"\0\xff;&+ %", 7}, {(const uint8_t *)"\"\\\n", 3}};
 
-static void world_publish(struct world *world, uint32_t count, bool special)
+static inline void world_publish(struct world *world, uint32_t count, bool special)
 {
     struct test_frame frame;
     struct tally_bytes name = tally_bytes("files", 5);
@@ -115,7 +115,7 @@ static void world_publish(struct world *world, uint32_t count, bool special)
     free(text);
 }
 
-static void world_init(struct world *world, uint32_t rows, struct tally_http_options options)
+static inline void world_init(struct world *world, uint32_t rows, struct tally_http_options options)
 {
     struct tally_http_source source;
     struct tally_reason reason;
@@ -138,7 +138,7 @@ static void world_init(struct world *world, uint32_t rows, struct tally_http_opt
     world->port = atoi(strrchr(tally_http_url(world->http), ':') + 1);
 }
 
-static void world_deinit(struct world *world)
+static inline void world_deinit(struct world *world)
 {
     tally_http_stop(&world->http, 0);
     tally_reads_native_destroy(&world->reads);
@@ -147,14 +147,14 @@ static void world_deinit(struct world *world)
 
 // ---------------------------------------------------------------------------------------------------- a client
 
-static uint64_t now_ms(void)
+static inline uint64_t now_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static int dial(const struct world *world)
+static inline int dial(const struct world *world)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)world->port)};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -163,7 +163,7 @@ static int dial(const struct world *world)
     return fd;
 }
 
-static void say(int fd, const void *bytes, size_t size)
+static inline void say(int fd, const void *bytes, size_t size)
 {
     for (size_t at = 0; at < size;) {
         ssize_t sent = send(fd, (const char *)bytes + at, size - at, MSG_NOSIGNAL);
@@ -172,7 +172,7 @@ static void say(int fd, const void *bytes, size_t size)
     }
 }
 
-static void say_text(int fd, const char *text) { say(fd, text, strlen(text)); }
+static inline void say_text(int fd, const char *text) { say(fd, text, strlen(text)); }
 
 struct answer {
     unsigned status;
@@ -181,7 +181,7 @@ struct answer {
     bool closed; // no answer at all
 };
 
-static bool hear_more(int fd, char **data, size_t *size)
+static inline bool hear_more(int fd, char **data, size_t *size)
 {
     struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
     if (poll(&poll_fd, 1, 20000) != 1) fail_msg("no answer within 20 s");
@@ -194,7 +194,7 @@ static bool hear_more(int fd, char **data, size_t *size)
 }
 
 // Takes apart a chunked body in place; false when it is not whole yet.
-static bool dechunk(char *body, size_t size, size_t *out_size, size_t *out_used)
+static inline bool dechunk(char *body, size_t size, size_t *out_size, size_t *out_used)
 {
     size_t at = 0, to = 0;
     for (;;) {
@@ -214,7 +214,7 @@ static bool dechunk(char *body, size_t size, size_t *out_size, size_t *out_used)
 }
 
 // One answer; what comes behind it stays in *rest, which starts null and is freed by the caller.
-static struct answer hear(int fd, bool head_only, char **rest, size_t *rest_size)
+static inline struct answer hear(int fd, bool head_only, char **rest, size_t *rest_size)
 {
     struct answer answer = {0};
     char *data = *rest, *head_end = NULL;
@@ -259,7 +259,7 @@ static struct answer hear(int fd, bool head_only, char **rest, size_t *rest_size
     return answer;
 }
 
-static void answer_free(struct answer *answer)
+static inline void answer_free(struct answer *answer)
 {
     free(answer->head);
     free(answer->body);
@@ -267,7 +267,7 @@ static void answer_free(struct answer *answer)
 }
 
 // Says one request on a connection of its own.
-static struct answer ask(const struct world *world, const char *request, size_t size)
+static inline struct answer ask(const struct world *world, const char *request, size_t size)
 {
     char *rest = NULL;
     size_t rest_size = 0;
@@ -279,19 +279,19 @@ static struct answer ask(const struct world *world, const char *request, size_t 
     return answer;
 }
 
-static struct answer ask_text(const struct world *world, const char *request)
+static inline struct answer ask_text(const struct world *world, const char *request)
 {
     return ask(world, request, strlen(request));
 }
 
-static struct answer get(const struct world *world, const char *path)
+static inline struct answer get(const struct world *world, const char *path)
 {
     char request[8192];
     (void)snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: t\r\n\r\n", path);
     return ask_text(world, request);
 }
 
-static void expect(struct answer answer, unsigned status, const char *body)
+static inline void expect(struct answer answer, unsigned status, const char *body)
 {
     assert_false(answer.closed);
     if (answer.status != status || (body && strcmp(answer.body, body) != 0))
@@ -299,7 +299,7 @@ static void expect(struct answer answer, unsigned status, const char *body)
     answer_free(&answer);
 }
 
-static bool closed_within(int fd, unsigned ms)
+static inline bool closed_within(int fd, unsigned ms)
 {
     uint64_t end = now_ms() + ms;
     char bytes[65536];
