@@ -301,7 +301,7 @@ static void on_failed(void *ctx, uint32_t server, uint64_t request, enum tally_s
     settle(counting);
 }
 
-static const struct edge_ingest_ops ingest_ops = {.answer = on_answer, .failed = on_failed};
+static const struct edge_requester_ops ingest_ops = {.answer = on_answer, .failed = on_failed};
 
 void edge_counting_applied(struct edge_counting *counting, uint64_t epoch, uint64_t version)
 {

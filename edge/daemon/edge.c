@@ -176,8 +176,7 @@ static void on_failed(void *ctx, uint32_t server, uint64_t request, enum tally_s
 static const struct edge_links_ops links_ops = {.connected = on_connected,
                                                 .disconnected = on_disconnected,
                                                 .message = on_message,
-                                                .answer = on_answer,
-                                                .failed = on_failed};
+                                                .requests = {.answer = on_answer, .failed = on_failed}};
 
 // ---------------------------------------------------------------------------------------------------- host
 

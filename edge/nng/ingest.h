@@ -5,16 +5,9 @@
 #ifndef TALLYCAST_EDGE_INGEST_H
 #define TALLYCAST_EDGE_INGEST_H
 
-#include <io/endpoint.h>
+#include <edge/nng/requester.h>
 #include <io/settings.h>
-#include <tallycast/bytes.h>
 #include <uv.h>
-
-struct edge_ingest_ops {
-    // On the loop's thread; `server` is the place in the list of URLs. Bytes are borrowed for the call.
-    void (*answer)(void *ctx, uint32_t server, uint64_t request, struct tally_bytes answer);
-    void (*failed)(void *ctx, uint32_t server, uint64_t request, enum tally_status status);
-};
 
 struct edge_ingest_options {
     struct tally_strings urls;
@@ -26,7 +19,7 @@ struct edge_ingest;
 // Dials all; connections come up later. TALLY_INVALID, TALLY_NO_MEMORY, TALLY_IO with the reason. Once a process: there is no closing, as in
 // links.h. After edge_ingest_stop nothing is called any more.
 TALLY_CHECKED enum tally_status edge_ingest_open(const struct edge_ingest_options *options,
-                                                 const struct edge_ingest_ops *ops, void *ctx, uv_loop_t *loop,
+                                                 const struct edge_requester_ops *ops, void *ctx, uv_loop_t *loop,
                                                  struct edge_ingest **out_ingest, struct tally_reason *out_reason);
 void edge_ingest_stop(struct edge_ingest *ingest);
 

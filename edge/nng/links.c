@@ -1,21 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "links.h"
 
-#include <io/mailbox.h>
 #include <nng/protocol/pubsub0/sub.h>
-#include <nng/protocol/reqrep0/req.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 // Frames that wait in NNG while one is being applied. At a tick of 20 ms this is five seconds of them.
 #define RECEIVE_FRAMES 256
-// NNG may send a request again by itself after so long. The sync core does that, sooner and to another server.
-#define RESEND_MS (3600 * 1000)
-// Longer than the sync core waits: ends the operation of a server that is not there.
-#define REQUEST_MS 30000
-
-enum request_state { REQUEST_IDLE, REQUEST_SENDING, REQUEST_RECEIVING };
 
 struct link {
     struct edge_links *links;
@@ -29,14 +21,7 @@ struct link {
     atomic_int pipe;
     int pipe_told;
 
-    nng_socket req;
-    nng_ctx context;
-    nng_aio *ask;
-    struct tally_mail asked;  // the aio has a result
-    enum request_state state; // the loop's thread
-    bool given_up;            // what is on its way is of no interest
-    uint64_t request, request_next;
-    nng_msg *next; // to be sent when what is on its way has ended; owned
+    struct edge_requester requester;
 };
 
 struct edge_links {
@@ -49,28 +34,12 @@ struct edge_links {
     struct link links[];
 };
 
-static struct link *link_of_receive(struct tally_mail *mail)
-{
-    return (struct link *)(void *)((char *)mail - offsetof(struct link, received));
-}
-
-static struct link *link_of_ask(struct tally_mail *mail)
-{
-    return (struct link *)(void *)((char *)mail - offsetof(struct link, asked));
-}
-
 // ---------------------------------------------------------------------------------------------------- NNG's threads
 
 static void on_received(void *ctx)
 {
     struct link *link = ctx;
     tally_mailbox_put(&link->links->mailbox, &link->received);
-}
-
-static void on_asked(void *ctx)
-{
-    struct link *link = ctx;
-    tally_mailbox_put(&link->links->mailbox, &link->asked);
 }
 
 static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *ctx)
@@ -112,73 +81,18 @@ static void take_received(struct link *link)
     nng_recv_aio(link->sub, link->receive);
 }
 
-static void start_request(struct link *link)
-{
-    link->state = REQUEST_SENDING;
-    link->given_up = false;
-    link->request = link->request_next;
-    nng_aio_set_timeout(link->ask, REQUEST_MS);
-    nng_aio_set_msg(link->ask, link->next);
-    link->next = NULL;
-    nng_ctx_send(link->context, link->ask);
-}
-
-static void take_asked(struct link *link)
-{
-    struct edge_links *links = link->links;
-    int failed = nng_aio_result(link->ask);
-    nng_msg *message = NULL;
-    if (failed && link->state == REQUEST_SENDING) nng_msg_free(nng_aio_get_msg(link->ask)); // was not taken
-    if (!failed && link->state == REQUEST_RECEIVING) message = nng_aio_get_msg(link->ask);
-    bool sent = !failed && link->state == REQUEST_SENDING;
-    if (sent && !link->given_up && !links->stopped) {
-        link->state = REQUEST_RECEIVING;
-        nng_ctx_recv(link->context, link->ask);
-        return;
-    }
-    link->state = REQUEST_IDLE;
-    // A request that comes in from the calls below finds the link idle.
-    if (!link->given_up && !links->stopped) {
-        if (message)
-            links->ops->answer(links->ctx, link->server, link->request,
-                               tally_bytes(nng_msg_body(message), nng_msg_len(message)));
-        else
-            links->ops->failed(links->ctx, link->server, link->request, tally_status_from_nng(failed));
-    }
-    if (message) nng_msg_free(message);
-    if (link->state == REQUEST_IDLE && link->next && !links->stopped) start_request(link);
-}
-
 static void on_mail(void *ctx, struct tally_mail *mail)
 {
     struct edge_links *links = ctx;
     for (uint32_t i = 0; i < links->count; i++) {
-        if (mail == &links->links[i].received)
-            take_received(link_of_receive(mail));
-        else if (mail == &links->links[i].asked)
-            take_asked(link_of_ask(mail));
+        if (mail == &links->links[i].received) take_received(&links->links[i]);
+        if (edge_requester_take(&links->links[i].requester, mail)) return;
     }
 }
 
 enum tally_status edge_links_send(struct edge_links *links, uint32_t server, uint64_t request, struct tally_bytes bytes)
 {
-    struct link *link = &links->links[server];
-    nng_msg *message;
-    if (nng_msg_alloc(&message, 0)) return TALLY_NO_MEMORY;
-    if (nng_msg_append(message, bytes.data, bytes.size)) {
-        nng_msg_free(message);
-        return TALLY_NO_MEMORY;
-    }
-    if (link->next) nng_msg_free(link->next);
-    link->next = message;
-    link->request_next = request;
-    if (link->state == REQUEST_IDLE) {
-        start_request(link);
-    } else {
-        link->given_up = true;
-        nng_aio_cancel(link->ask);
-    }
-    return TALLY_OK;
+    return edge_requester_send(&links->links[server].requester, request, bytes);
 }
 
 // ---------------------------------------------------------------------------------------------------- opening
@@ -192,10 +106,9 @@ static int open_sockets(struct link *link, const char *dataset)
     if (!failed) failed = nng_pipe_notify(link->sub, NNG_PIPE_EV_ADD_POST, on_pipe, link);
     if (!failed) failed = nng_pipe_notify(link->sub, NNG_PIPE_EV_REM_POST, on_pipe, link);
     if (!failed) failed = nng_aio_alloc(&link->receive, on_received, link);
-    if (!failed) failed = nng_req0_open(&link->req);
-    if (!failed) failed = nng_setopt_ms(link->req, NNG_OPT_REQ_RESENDTIME, RESEND_MS);
-    if (!failed) failed = nng_ctx_open(&link->context, link->req);
-    if (!failed) failed = nng_aio_alloc(&link->ask, on_asked, link);
+    if (!failed)
+        failed = edge_requester_open(&link->requester, link->server, &link->links->mailbox, &link->links->ops->requests,
+                                     link->links->ctx);
     return failed;
 }
 
@@ -212,8 +125,8 @@ static enum tally_status open_link(struct link *link, const struct edge_links_op
     enum tally_status status = tally_endpoint_dial(link->sub, "subscribe", options->subscribe.items[link->server],
                                                    &endpoint, NULL, out_reason);
     if (status == TALLY_OK)
-        status = tally_endpoint_dial(link->req, "catchup", options->catch_up.items[link->server], &endpoint, NULL,
-                                     out_reason);
+        status = tally_endpoint_dial(link->requester.req, "catchup", options->catch_up.items[link->server], &endpoint,
+                                     NULL, out_reason);
     if (status == TALLY_OK) nng_recv_aio(link->sub, link->receive);
     return status;
 }
@@ -246,5 +159,7 @@ enum tally_status edge_links_open(const struct edge_links_options *options, cons
 
 void edge_links_stop(struct edge_links *links)
 {
-    if (links) links->stopped = true;
+    if (!links) return;
+    links->stopped = true;
+    for (uint32_t i = 0; i < links->count; i++) edge_requester_stop(&links->links[i].requester);
 }

@@ -8,8 +8,8 @@
 #ifndef TALLYCAST_EDGE_LINKS_H
 #define TALLYCAST_EDGE_LINKS_H
 
+#include <edge/nng/requester.h>
 #include <edge/src/sync.h>
-#include <io/endpoint.h>
 #include <io/settings.h>
 #include <uv.h>
 
@@ -18,8 +18,7 @@ struct edge_links_ops {
     void (*connected)(void *ctx, uint32_t server);
     void (*disconnected)(void *ctx, uint32_t server);
     void (*message)(void *ctx, uint32_t server, struct tally_bytes message);
-    void (*answer)(void *ctx, uint32_t server, uint64_t request, struct tally_bytes answer);
-    void (*failed)(void *ctx, uint32_t server, uint64_t request, enum tally_status status);
+    struct edge_requester_ops requests;
 };
 
 struct edge_links_options {
