@@ -108,41 +108,13 @@ static struct http_count *count_create(struct http_connection *connection)
 
 // ---------------------------------------------------------------------------------------------------- what is asked for
 
-static const char *parse_parameter(struct http_connection *connection, char *name, bool *out_skip, unsigned *out_status)
+static bool take_wrong(void *ctx, const char *name, const char *value, const char **out_wrong)
 {
-    struct tally_http_state state;
-    const struct tally_http_source *source = &connection->thread->http->source;
-    char *value = strchr(name, '=');
-    if (!value) return "the query: expected NAME=VALUE";
-    *value++ = '\0';
-    if (strcmp(name, "wrong") == 0) {
-        *out_skip = strcmp(value, "skip") == 0;
-        return *out_skip || strcmp(value, "refuse") == 0 ? NULL : "wrong: expected refuse or skip";
-    }
-    if (strcmp(name, "dataset") != 0) return "the query: only dataset and wrong are known";
-    source->state(source->ctx, &state);
-    if (strcmp(value, state.dataset) == 0) return NULL;
-    *out_status = 404;
-    return "another dataset is held here: /v1/version names it";
-}
-
-static const char *parse_query(struct http_connection *connection, bool *out_skip, unsigned *out_status)
-{
-    const char *at = strchr(connection->url, '?');
-    char *decoded = (char *)connection->thread->decoded;
-    *out_skip = false;
-    *out_status = 400;
-    for (at = at ? at + 1 : ""; *at;) {
-        size_t size = strcspn(at, "&"), decoded_size;
-        if (!http_percent_decode(tally_bytes(at, size), connection->thread->decoded, &decoded_size))
-            return "the query: a bad percent escape";
-        decoded[decoded_size] = '\0';
-        if (strlen(decoded) != decoded_size) return "the query: a NUL";
-        const char *wrong = parse_parameter(connection, decoded, out_skip, out_status);
-        if (wrong) return wrong;
-        at += size + (at[size] == '&');
-    }
-    return NULL;
+    bool *skip = ctx;
+    if (strcmp(name, "wrong") != 0) return false;
+    *skip = strcmp(value, "skip") == 0;
+    if (!*skip && strcmp(value, "refuse") != 0) *out_wrong = "wrong: expected refuse or skip";
+    return true;
 }
 
 // The producer whose only batch the request is. Unkeyed: every server that reads the log must agree, and who may count needs no collision to do harm.
@@ -411,13 +383,14 @@ void http_post_count(struct http_connection *connection)
     enum tally_packing packing;
     unsigned status = 404;
     uint64_t producer;
-    bool skip;
+    bool skip = false;
+    const struct http_query query = {take_wrong, &skip, "the query: only dataset and wrong are known"};
     const char *wrong = thread->http->source.count ? NULL : "no such path";
     if (!wrong && !origin_check(connection)) {
         status = 403;
         wrong = origin_wrong;
     }
-    if (!wrong) wrong = parse_query(connection, &skip, &status);
+    if (!wrong) wrong = http_query_parse(connection, &query, &status);
     if (!wrong) wrong = parse_headers(connection, &packing, &producer, &status);
     if (wrong) {
         http_error(connection, status, wrong);

@@ -209,6 +209,16 @@ uint64_t http_age_ms(const struct http_connection *connection, const struct tall
 
 bool http_percent_decode(struct tally_bytes text, uint8_t *out, size_t *out_size); // false: a bad escape
 
+// http_query.c: the query of a request. `dataset` may always be asked for, and must be the one that is held here; all else is the caller's.
+struct http_query {
+    // False: no such parameter. *out_wrong: what is wrong with it. Texts are NUL-terminated and borrowed for the call.
+    bool (*take)(void *ctx, const char *name, const char *value, const char **out_wrong);
+    void *ctx;
+    const char *unknown; // what is said of a parameter that there is not
+};
+// Null, or what is wrong, and with which status.
+const char *http_query_parse(struct http_connection *connection, const struct http_query *query, unsigned *out_status);
+
 // http_call.c: "name..." as it was sent.
 void http_call_guest(struct http_connection *connection, struct tally_bytes path);
 

@@ -53,40 +53,11 @@ static const char *parse_from(const char *text, struct request *out_request)
     return NULL;
 }
 
-// One NAME=VALUE, decoded and NUL-terminated. Null, or what is wrong; *out_status: with which status.
-static const char *parse_parameter(struct http_connection *connection, char *name, struct request *request,
-                                   unsigned *out_status)
+static bool take_from(void *ctx, const char *name, const char *value, const char **out_wrong)
 {
-    struct tally_http_state state;
-    const struct tally_http_source *source = &connection->thread->http->source;
-    char *value = strchr(name, '=');
-    if (value) *value++ = '\0';
-    if (!value) return "the query: expected NAME=VALUE";
-    if (strcmp(name, "from") == 0) return parse_from(value, request);
-    if (strcmp(name, "dataset") != 0) return "the query: only dataset and from are known";
-    source->state(source->ctx, &state);
-    if (strcmp(value, state.dataset) == 0) return NULL;
-    *out_status = 404;
-    return "another dataset is held here: /v1/version names it";
-}
-
-static const char *parse_query(struct http_connection *connection, struct request *out_request, unsigned *out_status)
-{
-    const char *at = strchr(connection->url, '?');
-    char *decoded = (char *)connection->thread->decoded;
-    *out_request = (struct request){0};
-    *out_status = 400;
-    for (at = at ? at + 1 : ""; *at;) {
-        size_t size = strcspn(at, "&"), decoded_size;
-        if (!http_percent_decode(tally_bytes(at, size), connection->thread->decoded, &decoded_size))
-            return "the query: a bad percent escape";
-        decoded[decoded_size] = '\0';
-        if (strlen(decoded) != decoded_size) return "the query: a NUL";
-        const char *wrong = parse_parameter(connection, decoded, out_request, out_status);
-        if (wrong) return wrong;
-        at += size + (at[size] == '&');
-    }
-    return NULL;
+    if (strcmp(name, "from") != 0) return false;
+    *out_wrong = parse_from(value, ctx);
+    return true;
 }
 
 // ---------------------------------------------------------------------------------------------------- who asks
@@ -191,14 +162,15 @@ static void grant(struct http_connection *connection, const struct request *requ
 
 void http_get_stream(struct http_connection *connection)
 {
-    struct request request;
+    struct request request = {0};
+    const struct http_query query = {take_from, &request, "the query: only dataset and from are known"};
     char accept[64];
     unsigned status;
     if (!connection->thread->http->options.feed) {
         refuse(connection, 404, "no such path");
         return;
     }
-    const char *wrong = parse_query(connection, &request, &status);
+    const char *wrong = http_query_parse(connection, &query, &status);
     if (wrong) {
         refuse(connection, status, wrong);
     } else if ((wrong = check_handshake(connection))) {
