@@ -144,21 +144,6 @@ static const char *parse_headers(const struct http_connection *connection, enum 
 
 // ---------------------------------------------------------------------------------------------------- answers
 
-static void json_begin(struct http_connection *connection, unsigned status, struct tally_json *out_json)
-{
-    connection->status = status;
-    connection->content_type = "application/json";
-    connection->answer.size = 0;
-    *out_json = tally_json(&connection->answer);
-    tally_json_object_begin(out_json, NULL);
-}
-
-static void json_end(struct http_connection *connection, struct tally_json *json)
-{
-    tally_json_object_end(json);
-    tally_write_raw(&connection->answer, "\n", 1);
-}
-
 static void write_refusals(struct tally_json *json, const struct tally_count_body *body)
 {
     uint32_t named = body->refused < TALLY_COUNT_REFUSALS_MAX ? body->refused : TALLY_COUNT_REFUSALS_MAX;
@@ -185,10 +170,10 @@ static void answer_wrong(struct http_connection *connection, const struct tally_
     }
     tally_reason_set(&reason, "%u of %u events %s wrong: nothing was counted", body->refused, all,
                      body->refused == 1 ? "is" : "are");
-    json_begin(connection, 400, &json);
+    http_json_begin(connection, 400, &json);
     tally_json_str(&json, "error", reason.text);
     write_refusals(&json, body);
-    json_end(connection, &json);
+    http_json_end(connection, &json);
 }
 
 // Of a batch that was not counted.
@@ -219,12 +204,12 @@ static void answer_defined(struct http_connection *connection, const struct tall
         return;
     }
     source->state(source->ctx, &state);
-    json_begin(connection, 200, &json);
+    http_json_begin(connection, 200, &json);
     tally_json_str(&json, "table", count->table);
     tally_json_str(&json, "dataset", state.dataset);
     tally_json_hex64(&json, "epoch", count->epoch);
     tally_json_u64(&json, "version", count->version);
-    json_end(connection, &json);
+    http_json_end(connection, &json);
 }
 
 static void answer_decided(struct http_connection *connection, const struct http_count *done)
@@ -250,7 +235,7 @@ static void answer_decided(struct http_connection *connection, const struct http
         atomic_fetch_add_explicit(&done->thread->counters.count_events, done->body.accepted, memory_order_relaxed);
     }
     source->state(source->ctx, &state);
-    json_begin(connection, 200, &json);
+    http_json_begin(connection, 200, &json);
     tally_json_str(&json, "dataset", state.dataset);
     if (count->version) {
         tally_json_hex64(&json, "epoch", count->epoch);
@@ -262,7 +247,7 @@ static void answer_decided(struct http_connection *connection, const struct http
     tally_json_u64(&json, "accepted", done->body.accepted);
     tally_json_bool(&json, "repeat", count->status == TALLY_REPEAT);
     write_refusals(&json, &done->body);
-    json_end(connection, &json);
+    http_json_end(connection, &json);
 }
 
 void http_count_late(struct http_connection *connection)

@@ -195,7 +195,10 @@ size_t http_connection_unsent(struct http_connection *connection);
 // http_route.c: looks at the request and fills status and answer, or starts a stream.
 void http_route(struct http_connection *connection);
 
-// http_reads.c: the answers; {"error": message}.
+// http_reads.c: the answers. One in JSON: an object that is begun, and ended.
+void http_json_begin(struct http_connection *connection, unsigned status, struct tally_json *out_json);
+void http_json_end(struct http_connection *connection, struct tally_json *json);
+// {"error": message}.
 void http_error(struct http_connection *connection, unsigned status, const char *message);
 void http_get_version(struct http_connection *connection);
 void http_get_tables(struct http_connection *connection);

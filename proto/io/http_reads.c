@@ -11,7 +11,7 @@ static const struct tally_http_source *source_of(const struct http_connection *c
     return &connection->thread->http->source;
 }
 
-static void json_begin(struct http_connection *connection, unsigned status, struct tally_json *out_json)
+void http_json_begin(struct http_connection *connection, unsigned status, struct tally_json *out_json)
 {
     connection->status = status;
     connection->content_type = "application/json";
@@ -20,7 +20,7 @@ static void json_begin(struct http_connection *connection, unsigned status, stru
     tally_json_object_begin(out_json, NULL);
 }
 
-static void json_end(struct http_connection *connection, struct tally_json *json)
+void http_json_end(struct http_connection *connection, struct tally_json *json)
 {
     tally_json_object_end(json);
     tally_write_raw(&connection->answer, "\n", 1);
@@ -29,9 +29,9 @@ static void json_end(struct http_connection *connection, struct tally_json *json
 void http_error(struct http_connection *connection, unsigned status, const char *message)
 {
     struct tally_json json;
-    json_begin(connection, status, &json);
+    http_json_begin(connection, status, &json);
     tally_json_str(&json, "error", message);
-    json_end(connection, &json);
+    http_json_end(connection, &json);
 }
 
 // ---------------------------------------------------------------------------------------------------- what every answer names
@@ -94,7 +94,7 @@ void http_get_version(struct http_connection *connection)
     source->state(source->ctx, &state);
     (void)snprintf(digest, sizeof digest, "%016llx%016llx", (unsigned long long)info.digest.hi,
                    (unsigned long long)info.digest.lo);
-    json_begin(connection, 200, &json);
+    http_json_begin(connection, 200, &json);
     tally_json_str(&json, "dataset", state.dataset);
     tally_json_hex64(&json, "epoch", info.epoch);
     tally_json_u64(&json, "version", info.version);
@@ -112,7 +112,7 @@ void http_get_version(struct http_connection *connection)
     tally_json_str(&json, "state", state.state);
     tally_json_str(&json, "name", state.name);
     if (state.client) tally_json_str(&json, "client", state.client);
-    json_end(connection, &json);
+    http_json_end(connection, &json);
 }
 
 void http_get_tables(struct http_connection *connection)
@@ -123,7 +123,7 @@ void http_get_tables(struct http_connection *connection)
     struct tally_table_info table;
     struct tally_json json;
     if (!pin(connection, &view, &info)) return;
-    json_begin(connection, 200, &json);
+    http_json_begin(connection, 200, &json);
     tally_json_array_begin(&json, "tables");
     for (uint32_t i = 0; i < info.tables; i++) {
         if (source->table_info(connection->thread->reader, &view, i, &table)) continue;
@@ -138,7 +138,7 @@ void http_get_tables(struct http_connection *connection)
     }
     tally_json_array_end(&json);
     version_fields(connection, &json, &info);
-    json_end(connection, &json);
+    http_json_end(connection, &json);
     source->unpin(connection->thread->reader, &view);
 }
 
@@ -208,7 +208,7 @@ static void get_mine(struct http_connection *connection, struct tally_bytes tabl
         return;
     }
     bool found = mine.found || mine.mine;
-    json_begin(connection, found ? 200 : 404, &json);
+    http_json_begin(connection, found ? 200 : 404, &json);
     if (!found) tally_json_str(&json, "error", "not found");
     tally_json_bytes(&json, "table", table);
     tally_json_bytes(&json, "key", key);
@@ -218,7 +218,7 @@ static void get_mine(struct http_connection *connection, struct tally_bytes tabl
     tally_json_i64(&json, "total", mine.total);
     tally_json_u64(&json, "in_doubt", mine.in_doubt);
     version_fields(connection, &json, &mine.info);
-    json_end(connection, &json);
+    http_json_end(connection, &json);
 }
 
 void http_get_key(struct http_connection *connection, struct tally_bytes path, struct tally_bytes query)
@@ -248,14 +248,14 @@ void http_get_key(struct http_connection *connection, struct tally_bytes path, s
         return;
     }
     found = found && status == TALLY_OK;
-    json_begin(connection, found ? 200 : 404, &json);
+    http_json_begin(connection, found ? 200 : 404, &json);
     if (!found) tally_json_str(&json, "error", "not found");
     tally_json_bytes(&json, "table", table);
     tally_json_bytes(&json, "key", key);
     if (!tally_utf8_valid(key)) tally_json_base64(&json, "key_base64", key);
     if (found) tally_json_i64(&json, "value", value);
     version_fields(connection, &json, &info);
-    json_end(connection, &json);
+    http_json_end(connection, &json);
 }
 
 // ---------------------------------------------------------------------------------------------------- many keys
@@ -314,7 +314,7 @@ static void keys_answer(struct http_connection *connection, struct tally_bytes t
         http_error(connection, 503, tally_status_str(status));
         return;
     }
-    json_begin(connection, 200, &json);
+    http_json_begin(connection, 200, &json);
     tally_json_bytes(&json, "table", table);
     tally_json_array_begin(&json, "values");
     for (size_t i = 0; i < count; i++) {
@@ -325,7 +325,7 @@ static void keys_answer(struct http_connection *connection, struct tally_bytes t
     }
     tally_json_array_end(&json);
     version_fields(connection, &json, &info);
-    json_end(connection, &json);
+    http_json_end(connection, &json);
 }
 
 void http_post_get(struct http_connection *connection)
