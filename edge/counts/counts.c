@@ -267,26 +267,26 @@ enum tally_status tally_counts_add(struct tally_counter *counter, struct tally_b
 }
 
 enum tally_status tally_counts_undrained(struct tally_counter *counter, enum tally_counting counting,
-                                         struct tally_bytes table, struct tally_bytes key,
-                                         enum tally_counting *out_counting, int64_t *out_number)
+                                         struct tally_bytes table, struct tally_bytes key, struct tally_merged *merged)
 {
     struct tally_counts *counts = counter->counts;
     const struct tally_sum sum = {.counting = counting, .table = table, .key = key};
     enum tally_status status = check(&sum);
     if (status != TALLY_OK) return status;
     int64_t other = 0, mapped = 0;
+    enum tally_counting how = counting;
     uint32_t number;
-    *out_counting = counting;
     pthread_mutex_lock(&counts->mutex);
-    status = tally_sums_get(&counts->others, counting, table, key, out_counting, &other);
+    bool there = tally_sums_get(&counts->others, counting, table, key, &how, &other) == TALLY_OK;
     bool half_way = counts->half_way;
     pthread_mutex_unlock(&counts->mutex);
     if (half_way) return TALLY_BUSY;
-    if (status == TALLY_NOT_FOUND) status = TALLY_OK;
     if (counting == TALLY_COUNTING_ADD && table_number(counter, table, &number) == TALLY_OK)
         status = tally_map_get(&counter->member, number, key, &mapped);
-    if (status == TALLY_OK && __builtin_add_overflow(other, mapped, out_number)) *out_number = INT64_MAX;
-    return status;
+    if (status != TALLY_OK) return status;
+    if (there) tally_merged_add(merged, how, other);
+    if (mapped) tally_merged_add(merged, counting, mapped);
+    return TALLY_OK;
 }
 
 // ---------------------------------------------------------------------------------------------------- drain

@@ -60,11 +60,11 @@ struct tally_counts_waiter {
 // The waiter is the caller's, and must live until it is done.
 void tally_counts_wait(struct tally_counts *counts, struct tally_counts_waiter *waiter);
 
-// What (table, key) has that no drain took yet: 0 when nothing. For gauges SET or ADJUST, as *out_counting says. No members. TALLY_BUSY: a drain is
-// half-way. To be asked while no drain can run: by edge/counts/mine.h alone.
+// Merges what (table, key) has that no drain took yet over what is in *merged: of a gauge SET asks for both. No members. TALLY_BUSY: a drain is
+// half-way. To be asked while no drain can run.
 TALLY_CHECKED enum tally_status tally_counts_undrained(struct tally_counter *counter, enum tally_counting counting,
                                                        struct tally_bytes table, struct tally_bytes key,
-                                                       enum tally_counting *out_counting, int64_t *out_number);
+                                                       struct tally_merged *merged);
 
 struct tally_counts_stats {
     uint64_t adds;           // merged

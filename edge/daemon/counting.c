@@ -445,37 +445,68 @@ struct tally_counts *edge_counting_counts(struct edge_counting *counting) { retu
 
 // ---------------------------------------------------------------------------------------------------- global plus mine
 
-// One try: TALLY_OLD to pin anew.
 void edge_counting_settle(struct edge_counting *counting)
 {
     const struct tally_http_source *source = counting->options.source;
     if (source->settle) source->settle(counting->reader);
 }
 
+// The value of the newest version, and the kind of its table: unspecified when the mirror does not have it.
+static enum tally_status read_value(const struct tally_http_source *source, void *reader, struct tally_bytes table,
+                                    struct tally_bytes key, struct tally_http_mine *out_mine, enum tally_kind *out_kind)
+{
+    struct tally_http_view view;
+    struct tally_table_info info;
+    uint32_t number;
+    *out_mine = (struct tally_http_mine){0};
+    *out_kind = TALLY_KIND_UNSPECIFIED;
+    enum tally_status status = source->pin(reader, &view);
+    if (status == TALLY_BUSY) return TALLY_OK; // nothing is held yet: version 0
+    if (status != TALLY_OK) return status;
+    source->info(reader, &view, &out_mine->info);
+    status = source->table(reader, &view, table, &number);
+    if (status == TALLY_OK) status = source->table_info(reader, &view, number, &info);
+    if (status == TALLY_OK) {
+        *out_kind = info.kind;
+        status = source->get(reader, &view, number, key, &out_mine->value);
+        out_mine->found = status == TALLY_OK;
+    }
+    source->unpin(reader, &view);
+    return status == TALLY_NOT_FOUND ? TALLY_OK : status;
+}
+
+// What waits for the key, counted in this way. No drain can be between the two while the mutex is held.
+static enum tally_status read_waiting(struct edge_counting *counting, struct tally_counter *counter,
+                                      enum tally_counting how, struct tally_bytes table, struct tally_bytes key,
+                                      const struct tally_view_info *info, struct tally_mine *out_mine)
+{
+    pthread_mutex_lock(&counting->mutex);
+    enum tally_status status =
+        tally_producer_mine(counting->producer, info->epoch, info->version, how, table, key, out_mine);
+    if (status == TALLY_OK) status = tally_counts_undrained(counter, how, table, key, &out_mine->mine);
+    pthread_mutex_unlock(&counting->mutex);
+    return status;
+}
+
+// One try: TALLY_OLD to pin anew.
 static enum tally_status read_mine(struct edge_counting *counting, struct tally_counter *counter, void *reader,
                                    struct tally_bytes table, struct tally_bytes key, struct tally_http_mine *out_mine)
 {
-    const struct tally_http_source *source = counting->options.source;
-    struct tally_http_view view;
+    static const enum tally_counting of_kind[TALLY_KINDS] = {[TALLY_KIND_COUNTER] = TALLY_COUNTING_ADD,
+                                                             [TALLY_KIND_GAUGE] = TALLY_COUNTING_SET,
+                                                             [TALLY_KIND_MIN] = TALLY_COUNTING_MIN,
+                                                             [TALLY_KIND_MAX] = TALLY_COUNTING_MAX,
+                                                             [TALLY_KIND_TOPK] = TALLY_COUNTING_TOPK};
+    enum tally_kind kind;
     struct tally_mine mine = {0};
-    enum tally_counting how;
-    int64_t undrained = 0;
-    *out_mine = (struct tally_http_mine){0};
-    enum tally_status status = source->pin(reader, &view);
-    if (status == TALLY_OK) {
-        source->info(reader, &view, &out_mine->info);
-        status = source->get_many(reader, &view, table, &key, 1, &out_mine->value, &out_mine->found);
-        source->unpin(reader, &view);
-        if (status == TALLY_NOT_FOUND) out_mine->found = false;
-    } else if (status == TALLY_BUSY) {
-        status = TALLY_NOT_FOUND; // nothing is held yet: version 0
-    }
-    if (status != TALLY_OK && status != TALLY_NOT_FOUND) return status;
-    // No drain can be between the two while the mutex is held.
-    pthread_mutex_lock(&counting->mutex);
-    status = tally_producer_mine(counting->producer, out_mine->info.epoch, out_mine->info.version, table, key, &mine);
-    if (status == TALLY_OK) status = tally_counts_undrained(counter, TALLY_COUNTING_ADD, table, key, &how, &undrained);
-    pthread_mutex_unlock(&counting->mutex);
+    enum tally_status status = read_value(counting->options.source, reader, table, key, out_mine, &kind);
+    if (status != TALLY_OK) return status;
+    if (kind == TALLY_KIND_DISTINCT) return TALLY_UNSUPPORTED;
+    // Of a table that has not come back yet, it is of the kind for which something waits.
+    enum tally_kind first = kind ? kind : TALLY_KIND_COUNTER, last = kind ? kind : TALLY_KIND_TOPK;
+    for (unsigned each = first; status == TALLY_OK && !mine.mine.any && each <= last; each++)
+        if (each != TALLY_KIND_DISTINCT)
+            status = read_waiting(counting, counter, of_kind[each], table, key, &out_mine->info, &mine);
     if (status != TALLY_OK) return status;
     if (mine.based) {
         out_mine->value = mine.value;
@@ -483,9 +514,8 @@ static enum tally_status read_mine(struct edge_counting *counting, struct tally_
         out_mine->info.epoch = mine.epoch;
         out_mine->info.version = mine.version;
     }
-    if (!out_mine->found) out_mine->value = 0;
-    if (__builtin_add_overflow(mine.mine, undrained, &out_mine->mine)) out_mine->mine = INT64_MAX;
-    if (__builtin_add_overflow(out_mine->value, out_mine->mine, &out_mine->total)) out_mine->total = INT64_MAX;
+    out_mine->mine = mine.mine;
+    out_mine->total = tally_merged_over(&mine.mine, out_mine->found, out_mine->value);
     out_mine->in_doubt = mine.in_doubt;
     return TALLY_OK;
 }

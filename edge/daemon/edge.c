@@ -326,7 +326,7 @@ static enum tally_status start_guests(struct edge *edge, struct tally_reason *ou
                                           .deadline_ms = (unsigned)edge->options->guest_deadline_ms,
                                           .memory_bytes_max = edge->options->guest_memory_max,
                                           .threads = (unsigned)edge->options->threads,
-                                          .source = &edge->host_source,
+                                          .source = &edge->source,
                                           .counters = edge->counters}; // which are there before the first call
     return tally_guests_create(&guests, &edge->guests, out_reason);
 #else

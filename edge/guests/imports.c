@@ -205,6 +205,45 @@ IMPORT(add)
     return NULL;
 }
 
+static enum tally_status mine_of(const struct guest_seat *seat, struct tally_bytes table, struct tally_bytes key,
+                                 struct tally_http_mine *out_mine)
+{
+    const struct tally_guests *guests = seat->guests;
+    const struct tally_http_source *source = guests->options.source;
+    if (!source->get_mine || !seat->counter) return TALLY_UNSUPPORTED;
+    if (!tally_name_valid(table) || !key.size || key.size > TALLY_KEY_BYTES_MAX) return TALLY_INVALID;
+    unsigned thread = (unsigned)((size_t)(seat - guests->seats) / guests->count);
+    return source->get_mine(source->ctx, thread, seat->reader, table, key, out_mine);
+}
+
+IMPORT(get_mine)
+{
+    BEGIN();
+    // What a number does, as guest.h tells it.
+    static const uint32_t told[TALLY_COUNTINGS] = {
+        [TALLY_COUNTING_ADD] = 1, [TALLY_COUNTING_TOPK] = 1, [TALLY_COUNTING_ADJUST] = 1,
+        [TALLY_COUNTING_SET] = 2, [TALLY_COUNTING_MIN] = 3,  [TALLY_COUNTING_MAX] = 4};
+    uint32_t table_size = (uint32_t)values[1].i32, key_size = (uint32_t)values[3].i32;
+    const uint8_t *name = at(seat, values[0].i32, table_size), *key = at(seat, values[2].i32, key_size);
+    uint8_t *out = at(seat, values[4].i32, 40);
+    struct tally_http_mine mine;
+    if (!name || !key) return trap("tallycast.get_mine: the table or the key is outside of the memory");
+    if (!out) return trap("tallycast.get_mine: the place of the answer is outside of the memory");
+    seat->reads++;
+    enum tally_status status = mine_of(seat, tally_bytes(name, table_size), tally_bytes(key, key_size), &mine);
+    if (status == TALLY_OK) {
+        tally_store64(out, (uint64_t)mine.value);
+        tally_store64(out + 8, (uint64_t)mine.mine.number);
+        tally_store64(out + 16, (uint64_t)mine.total);
+        tally_store64(out + 24, mine.info.version);
+        tally_store32(out + 32, mine.mine.any ? told[mine.mine.counting] : 0);
+        tally_store32(out + 36, mine.in_doubt);
+        if (!mine.found && !mine.mine.any) status = TALLY_NOT_FOUND;
+    }
+    values[0].i32 = (int32_t)status;
+    return NULL;
+}
+
 // ---------------------------------------------------------------------------------------------------- the list
 
 // Types: i (32 bits) and l (64), arguments, a colon, the result or nothing.
@@ -224,6 +263,7 @@ static const struct import {
     {"get", "iiii:i", get},
     {"add", "iiiil:i", add},
     {"get_many", "iiiiii:i", get_many},
+    {"get_mine", "iiiii:i", get_mine},
 };
 
 static wasm_functype_t *make_type(const char *text)

@@ -144,9 +144,9 @@ bool tally_producer_idle(const struct tally_producer *producer);
 enum tally_status tally_producer_gate(const struct tally_producer *producer);
 bool tally_producer_known(const struct tally_producer *producer, const struct tally_sum *sum);
 
-// What this edge counted for a key of a counter and a version of the mirror has not: all that was taken and is not in it.
+// What this edge counted for a key and a version of the mirror has not: all that was taken and is not in it.
 struct tally_mine {
-    int64_t mine;
+    struct tally_merged mine;
     // The batch that is on its way has this key, and may be in newer versions, nobody knows: the value to add it to is this one, of that version.
     bool based;
     int64_t value;
@@ -155,9 +155,11 @@ struct tally_mine {
     // until a server has answered.
     bool in_doubt;
 };
-// For the value of (epoch, version). TALLY_OLD: parts that this version has not are not kept any more: pin a newer one.
+// For the value of (epoch, version), of what was counted in this way (of a gauge SET asks for both). No members: what they would add to an estimate
+// is not known. TALLY_OLD: parts that this version has not are not kept any more: pin a newer one.
 TALLY_CHECKED enum tally_status tally_producer_mine(const struct tally_producer *producer, uint64_t epoch,
-                                                    uint64_t version, struct tally_bytes table, struct tally_bytes key,
+                                                    uint64_t version, enum tally_counting counting,
+                                                    struct tally_bytes table, struct tally_bytes key,
                                                     struct tally_mine *out_mine);
 
 struct tally_producer_stats {

@@ -91,43 +91,42 @@ void mine_free(struct tally_producer *producer)
 
 // ---------------------------------------------------------------------------------------------------- asking
 
-static int64_t plus(int64_t a, int64_t b)
+// As they come: later ones over earlier ones.
+static void merge(struct tally_merged *merged, const struct tally_sums *sums, enum tally_counting counting,
+                  struct tally_bytes table, struct tally_bytes key)
 {
-    int64_t sum;
-    return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
-}
-
-static int64_t in(const struct tally_sums *sums, struct tally_bytes table, struct tally_bytes key)
-{
-    enum tally_counting counting;
     int64_t number;
-    return tally_sums_get(sums, TALLY_COUNTING_ADD, table, key, &counting, &number) == TALLY_OK ? number : 0;
+    if (tally_sums_get(sums, counting, table, key, &counting, &number) == TALLY_OK)
+        tally_merged_add(merged, counting, number);
 }
 
 enum tally_status tally_producer_mine(const struct tally_producer *producer, uint64_t epoch, uint64_t version,
-                                      struct tally_bytes table, struct tally_bytes key, struct tally_mine *out_mine)
+                                      enum tally_counting counting, struct tally_bytes table, struct tally_bytes key,
+                                      struct tally_mine *out_mine)
 {
     const struct flight *flight = &producer->flight;
-    struct tally_mine mine = {.mine = plus(in(&producer->fresh, table, key), in(&producer->tail, table, key))};
-    mine.mine = plus(mine.mine, in(&producer->taking, table, key));
+    struct tally_mine mine = {0};
     struct place from = {epoch, version};
     uint32_t at;
-    if (flight->state != BATCH_NONE) {
-        bool there = tally_sums_find(&flight->sums, TALLY_COUNTING_ADD, table, key, &at);
-        if (there) mine.mine = plus(mine.mine, in(&flight->sums, table, key));
-        if (there && flight->base) {
-            from = flight->base_place;
-            mine.based = true;
-            mine.value = flight->base[at];
-        } else if (there && (flight->ever_sent || flight->resumed)) {
-            mine.in_doubt = true;
-        }
+    bool flies = flight->state != BATCH_NONE && tally_sums_find(&flight->sums, counting, table, key, &at);
+    // The least and the greatest may come twice: the newest value is right whether it has them or not.
+    bool once = counting != TALLY_COUNTING_MIN && counting != TALLY_COUNTING_MAX;
+    if (flies && once && flight->base) {
+        from = flight->base_place;
+        mine.based = true;
+        mine.value = flight->base[at];
+    } else if (flies && once && (flight->ever_sent || flight->resumed)) {
+        mine.in_doubt = true;
     }
     if (place_before(from, producer->gone)) return TALLY_OLD;
     mine.epoch = from.epoch;
     mine.version = from.version;
     for (const struct part *part = producer->parts; part; part = part->next)
-        if (place_before(from, part->place)) mine.mine = plus(mine.mine, in(&part->sums, table, key));
+        if (place_before(from, part->place)) merge(&mine.mine, &part->sums, counting, table, key);
+    if (flies) merge(&mine.mine, &flight->sums, counting, table, key);
+    merge(&mine.mine, &producer->tail, counting, table, key);
+    merge(&mine.mine, &producer->fresh, counting, table, key);
+    merge(&mine.mine, &producer->taking, counting, table, key);
     *out_mine = mine;
     return TALLY_OK;
 }

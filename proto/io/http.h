@@ -71,10 +71,12 @@ struct tally_http_count {
 // From any thread, once for each that was taken: it is decided. Neither `count` nor its sums are the owner's any more.
 void tally_http_counted(struct tally_http_count *count);
 
-// "Global plus mine": the value of a counter, and what this process counted for it that is not in that value.
+// "Global plus mine": a key's value, and what this process counted for it that is not in that value.
 struct tally_http_mine {
-    int64_t value, mine, total; // total: their sum
-    bool found;                 // the value; else it is 0
+    int64_t value;            // 0 when it is not found
+    struct tally_merged mine; // of what it counted, and in which way
+    int64_t total;            // what the value is when that has come to it, and nothing else
+    bool found;               // the value
     bool in_doubt; // a part of `mine` may be in the value too: a batch of before the last start is not acknowledged yet
     struct tally_view_info info; // epoch and version that the value is of
 };
@@ -120,7 +122,8 @@ struct tally_http_source {
     enum tally_status (*write_chunk)(void *reader, const struct tally_http_view *view, struct tally_cursor *cursor,
                                      uint32_t *chunk, uint8_t *out, size_t *out_bytes, bool *out_more);
 
-    // Null: nothing is counted here. On the thread of that number, which owns `reader`. TALLY_BUSY: not now.
+    // Null: nothing is counted here. On the thread of that number, which owns `reader`. TALLY_BUSY: not now. TALLY_UNSUPPORTED: a distinct table, to
+    // whose estimate the members that wait cannot be added.
     enum tally_status (*get_mine)(void *ctx, unsigned thread, void *reader, struct tally_bytes table,
                                   struct tally_bytes key, struct tally_http_mine *out_mine);
 

@@ -191,6 +191,12 @@ static const char *key_path_parse(struct http_thread *thread, struct tally_bytes
     return NULL;
 }
 
+// What `mine` does to the value.
+static const char *const countings[TALLY_COUNTINGS] = {
+    [TALLY_COUNTING_ADD] = "add",      [TALLY_COUNTING_TOPK] = "add", [TALLY_COUNTING_SET] = "set",
+    [TALLY_COUNTING_ADJUST] = "add",   [TALLY_COUNTING_MIN] = "min",  [TALLY_COUNTING_MAX] = "max",
+    [TALLY_COUNTING_MEMBER] = "member"};
+
 // The key with what was counted here and is not in its value.
 static void get_mine(struct http_connection *connection, struct tally_bytes table, struct tally_bytes key)
 {
@@ -203,18 +209,23 @@ static void get_mine(struct http_connection *connection, struct tally_bytes tabl
         return;
     }
     enum tally_status status = source->get_mine(source->ctx, thread->number, thread->reader, table, key, &mine);
+    if (status == TALLY_UNSUPPORTED) {
+        http_error(connection, 400, "mine: members that wait cannot be added to the estimate of a distinct table");
+        return;
+    }
     if (status != TALLY_OK) {
         http_error(connection, 503, tally_status_str(status));
         return;
     }
-    bool found = mine.found || mine.mine;
+    bool found = mine.found || mine.mine.any;
     http_json_begin(connection, found ? 200 : 404, &json);
     if (!found) tally_json_str(&json, "error", "not found");
     tally_json_bytes(&json, "table", table);
     tally_json_bytes(&json, "key", key);
     if (!tally_utf8_valid(key)) tally_json_base64(&json, "key_base64", key);
     tally_json_i64(&json, "value", mine.value);
-    tally_json_i64(&json, "mine", mine.mine);
+    tally_json_i64(&json, "mine", mine.mine.number);
+    tally_json_str(&json, "counting", mine.mine.any ? countings[mine.mine.counting] : "nothing");
     tally_json_i64(&json, "total", mine.total);
     tally_json_u64(&json, "in_doubt", mine.in_doubt);
     version_fields(connection, &json, &mine.info);

@@ -186,24 +186,31 @@ static int64_t adjusted(int64_t a, int64_t b)
     return sum < -TALLY_LEVEL_MAX ? -TALLY_LEVEL_MAX : sum;
 }
 
-static void merge(struct tally_sums_entry *entry, enum tally_counting counting, int64_t number)
+// `number`, then `more`.
+static int64_t merge(int64_t number, enum tally_counting counting, int64_t more)
 {
     switch (counting) {
     case TALLY_COUNTING_ADD:
-    case TALLY_COUNTING_TOPK: entry->number = plus(entry->number, number); return;
-    case TALLY_COUNTING_ADJUST: entry->number = adjusted(entry->number, number); return;
-    case TALLY_COUNTING_SET:
-        entry->number = number;
-        entry->counting = TALLY_COUNTING_SET;
-        return;
-    case TALLY_COUNTING_MIN:
-        if (number < entry->number) entry->number = number;
-        return;
-    case TALLY_COUNTING_MAX:
-        if (number > entry->number) entry->number = number;
-        return;
-    default: return; // a member is there, or it is not
+    case TALLY_COUNTING_TOPK: return plus(number, more);
+    case TALLY_COUNTING_ADJUST: return adjusted(number, more);
+    case TALLY_COUNTING_SET: return more;
+    case TALLY_COUNTING_MIN: return more < number ? more : number;
+    case TALLY_COUNTING_MAX: return more > number ? more : number;
+    default: return number; // a member is there, or it is not
     }
+}
+
+void tally_merged_add(struct tally_merged *merged, enum tally_counting counting, int64_t number)
+{
+    merged->number = merged->any ? merge(merged->number, counting, number) : number;
+    if (!merged->any || counting == TALLY_COUNTING_SET) merged->counting = counting;
+    merged->any = true;
+}
+
+int64_t tally_merged_over(const struct tally_merged *merged, bool found, int64_t value)
+{
+    if (!merged->any) return value;
+    return found ? merge(value, merged->counting, merged->number) : merged->number;
 }
 
 static void append(struct tally_sums *sums, uint32_t table, uint64_t hash, const struct tally_sum *sum)
@@ -235,7 +242,8 @@ enum tally_status tally_sums_add(struct tally_sums *sums, const struct tally_sum
         struct tally_sums_entry *entry = &sums->entries[slot - 1];
         struct tally_sum before = sum_of(sums, entry);
         sums->bytes -= tally_sum_bytes(&before);
-        merge(entry, sum->counting, sum->number);
+        entry->number = merge(entry->number, sum->counting, sum->number);
+        if (sum->counting == TALLY_COUNTING_SET) entry->counting = TALLY_COUNTING_SET;
         before.number = entry->number;
         sums->bytes += tally_sum_bytes(&before);
         return TALLY_OK;

@@ -37,6 +37,17 @@ struct tally_sum {
     int64_t number;
 };
 
+// What a process holds of one row, merged: numbers in the order in which they came.
+struct tally_merged {
+    bool any;
+    enum tally_counting counting; // of a gauge: SET once anything has set it, else ADJUST
+    int64_t number;
+};
+// One more number behind those. Of one kind of table: not for members.
+void tally_merged_add(struct tally_merged *merged, enum tally_counting counting, int64_t number);
+// What it makes of a row that has `value`, or is not there. INT64_MAX or INT64_MIN when it would pass them.
+int64_t tally_merged_over(const struct tally_merged *merged, bool found, int64_t value);
+
 struct tally_sums_table;
 struct tally_sums_entry;
 

@@ -114,6 +114,8 @@ static int32_t wrong(void)
     if (is("/key-outside")) tallycast_get(0, (void *)(uintptr_t)(end - 3), 4, &value);
     if (is("/key-huge")) tallycast_get(0, (void *)16, UINT32_MAX, &value);
     if (is("/value-outside")) tallycast_get(0, "k", 1, (void *)(uintptr_t)(end - 7));
+    if (is("/mine-outside")) tallycast_get_mine("t", 1, "k", 1, (void *)(uintptr_t)(end - 39));
+    if (is("/mine-key")) tallycast_get_mine("t", 1, (void *)(uintptr_t)end, 1, (void *)body);
     if (is("/add-outside")) tallycast_add("t", 1, (void *)(uintptr_t)end, 1, 1);
     if (is("/table-outside")) tallycast_table((void *)(uintptr_t)UINT32_MAX, 1);
     if (is("/path-outside")) tallycast_request_path((void *)(uintptr_t)(end - 1), 2);
@@ -181,6 +183,19 @@ int32_t handle(void)
         say_number((uint64_t)tallycast_add("Bad name", 8, body, key, 1));
         tallycast_respond(" ", 1);
         say_number((uint64_t)tallycast_add("guests", 6, body, 0, 1));
+        return 200;
+    }
+    if (is("/mine")) { // the body is a key: it is counted, and read at once
+        struct tallycast_mine mine = {0};
+        uint32_t key = tallycast_request_body(body, sizeof body);
+        uint32_t added = (uint32_t)tallycast_add("guests", 6, body, key, 3);
+        uint64_t told[] = {added, (uint32_t)tallycast_get_mine("guests", 6, body, key, &mine), (uint64_t)mine.value,
+                           (uint64_t)mine.mine, (uint64_t)mine.total, mine.counting, mine.in_doubt,
+                           (uint32_t)tallycast_get_mine("guests", 6, "no such key", 11, &mine)};
+        for (uint32_t i = 0; i < sizeof told / sizeof *told; i++) {
+            if (i) tallycast_respond(" ", 1);
+            say_number(told[i]);
+        }
         return 200;
     }
     uint32_t many = number_behind("/many/"), versions = number_behind("/versions/");

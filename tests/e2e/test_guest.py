@@ -171,6 +171,7 @@ class Wrong(Guest):
             "/key-outside": "tallycast.get: the key", "/key-huge": "tallycast.get: the key", "/value-outside": "the place of the value",
             "/table-outside": "tallycast.table", "/path-outside": "tallycast.request_path", "/body-outside": "tallycast.request_body",
             "/answer-outside": "tallycast.respond", "/log-outside": "tallycast.log", "/type-outside": "tallycast.respond_type", "/add-outside": "tallycast.add",
+            "/mine-outside": "tallycast.get_mine: the place", "/mine-key": "tallycast.get_mine: the table or the key",
             "/type-long": "1 to 100 bytes", "/type-bad": "printable ASCII", "/many-keys": "more than 4096 keys",
             "/many-packed": "do not fill", "/many-outside": "tallycast.get_many", "/answer-large": "over 1 MiB",
             "/status": "no HTTP status", "/no-body": "no HTTP status",
@@ -243,6 +244,23 @@ class Wrong(Guest):
         self.assertEqual(self.guest(reads_alone, "/add", method="POST", body=b"k").body, b"18 18 18 18")
         self.wait_equal(server, edge, reads_alone)
         self.assertEqual(self.values(server, keys), list(keys.values()))
+
+    def test_mine(self):
+        """What a guest adds it reads at once, beside the global value, and in the sum never twice, while the counts go round; with no server there too."""
+        server = self.server().start()
+        edge = self.edge("edge", server, guest=f"probe={PROBE}", count=server.settings["ingest"]).start()
+        reads_alone = self.edge("reads-alone", server, guest=f"probe={PROBE}").start()
+        self.count(server, [b"t\tk"])
+        self.wait_equal(server, edge, reads_alone)
+        seen = set()
+        for number in range(1, 401):
+            if number == 300:
+                server.kill()
+            added, status, value, mine, total, how, in_doubt, absent = map(int, self.guest(edge, "/mine", method="POST", body=b"mine").body.split())
+            self.assertEqual((added, status, value + mine, total, how, in_doubt, absent), (0, 0, 3 * number, 3 * number, 1, 0, 11), f"round {number}")
+            seen.add(value)
+        self.assertGreater(len(seen), 2, seen)  # it came back meanwhile, more than once
+        self.assertEqual(self.guest(reads_alone, "/mine", method="POST", body=b"k").body.split()[:2], [b"18", b"18"])
 
     def values(self, daemon, keys):
         return harness.post_get(daemon.at, "guests", list(keys))[0]

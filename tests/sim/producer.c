@@ -119,6 +119,7 @@ struct sim_batch *sim_tally_batch(struct sim *sim, uint32_t edge, struct tally_b
     while (tally_batch_next_table(&reader, &entries)) {
         struct tally_bytes key;
         int64_t amount;
+        if (sim->config.kinds && sim_kinds_has(entries.table)) continue;
         SIM_CHECK(sim, tally_bytes_equal(entries.table, sim_table(SIM_TABLE_TALLIED)));
         while (tally_entries_next(&entries, &key, &amount)) {
             SIM_CHECK(sim, batch->entries < sim->config.keys && amount > 0); // each key once

@@ -9,6 +9,7 @@
 //   server.c    the server process and its disk
 //   edge.c      an edge process and its stored copy
 //   tally.c     what an edge counts itself, and its spool
+//   tally_kinds.c  the same of tables that are no counters
 //   producer.c  those who count, and resend until they know
 //   kinds.c     tables of other kinds than counters, and what they should be
 //   truth.c     what must hold: a naive model that follows the log, and the versions that were cut
@@ -200,6 +201,7 @@ struct sim_tally {
     int64_t undrained[SIM_KEYS_MAX], taken[SIM_KEYS_MAX], durable[SIM_KEYS_MAX];
     struct sim_pending *pending; // taken, not told as durable
     size_t pending_count, pending_capacity;
+    struct sim_tally_kinds *kinds;
 };
 
 struct sim_edge {
@@ -261,14 +263,16 @@ struct sim_producer {
     X(partitions)                                                                                                      \
     X(server_crashes)                                                                                                  \
     X(server_dooms)                                                                                                    \
-    X(server_stops) X(server_restarts) X(recover_refused) X(disk_failures) X(losses) X(records_damaged)                \
-        X(foreign_records) X(tails_lost) X(snapshots) X(snapshots_refused) X(edge_crashes) X(edge_boots)               \
-            X(boot_messages) X(stores_damaged) X(stores_lost) X(stores_rewritten) X(clock_jumps) X(no_memory)          \
-                X(batches) X(acks) X(repeats) X(holes) X(given_up) X(pushes) X(removals) X(frames_applied) X(deltas)   \
-                    X(wholes) X(chunks) X(restarts) X(repairs) X(early) X(refused) X(timeouts) X(stalled) X(pins)      \
-                        X(verified_rows) X(frames_replayed) X(keys_drawn) X(kinds) X(expired) X(slid) X(overflowed)    \
-                            X(redefined) X(virtual_ms) X(converge_ms_max) X(tallied) X(tally_refused) X(tally_acks)    \
-                                X(spool_full) X(spool_failures) X(renamed) X(mine_checked) X(mine_based) X(mine_old)
+    X(server_stops)                                                                                                    \
+    X(server_restarts)                                                                                                 \
+    X(recover_refused) X(disk_failures) X(losses) X(records_damaged) X(foreign_records) X(tails_lost) X(snapshots)     \
+        X(snapshots_refused) X(edge_crashes) X(edge_boots) X(boot_messages) X(stores_damaged) X(stores_lost)           \
+            X(stores_rewritten) X(clock_jumps) X(no_memory) X(batches) X(acks) X(repeats) X(holes) X(given_up)         \
+                X(pushes) X(removals) X(frames_applied) X(deltas) X(wholes) X(chunks) X(restarts) X(repairs) X(early)  \
+                    X(refused) X(timeouts) X(stalled) X(pins) X(verified_rows) X(frames_replayed) X(keys_drawn)        \
+                        X(kinds) X(expired) X(slid) X(overflowed) X(redefined) X(virtual_ms) X(converge_ms_max)        \
+                            X(tallied) X(tally_refused) X(tally_acks) X(spool_full) X(spool_failures) X(renamed)       \
+                                X(mine_checked) X(mine_based) X(mine_old) X(tallied_kinds) X(mine_kinds)
 
 struct sim_counters {
 #define X(name) uint64_t name;
@@ -326,6 +330,19 @@ void sim_tally_ack(struct sim_edge *edge, const struct sim_message *message);
 bool sim_tally_idle(const struct sim_edge *edge);
 void sim_tally_final(struct sim_edge *edge);
 void sim_tally_free(struct sim_edge *edge);
+
+// tally_kinds.c
+void sim_tally_kinds_reset(struct sim_edge *edge);                         // nothing is in the log
+void sim_tally_kinds_log(struct sim_edge *edge, struct tally_bytes batch); // it is in the log now
+void sim_tally_kinds_count(struct sim_edge *edge);
+enum tally_status sim_tally_kinds_take(struct sim_edge *edge);
+void sim_tally_kinds_taken(struct sim_edge *edge);
+void sim_tally_kinds_settle(struct sim_edge *edge, uint64_t durable);
+bool sim_tally_kinds_idle(struct sim_edge *edge);
+void sim_tally_kinds_mine(struct sim_edge *edge, const struct tally_view *view);
+void sim_tally_kinds_booted(struct sim_edge *edge, bool counted);
+void sim_tally_kinds_final(struct sim_edge *edge);
+void sim_tally_kinds_free(struct sim_edge *edge);
 
 // kinds.c
 size_t sim_kinds_settings(struct sim *sim, struct tally_named_definition *out);

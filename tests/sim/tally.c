@@ -74,6 +74,7 @@ static void settle(struct sim_edge *edge)
             tally->pending[kept++] = pending;
     }
     tally->pending_count = kept;
+    sim_tally_kinds_settle(edge, durable);
 }
 
 static void note_pending(struct sim_tally *tally, uint64_t drain, uint32_t key, int64_t amount)
@@ -101,9 +102,9 @@ static void check_booted(struct sim_edge *edge)
     bool counted = flies && instance && sequence <= instance->count && instance->batches[sequence - 1]->effective;
     for (uint32_t k = 0; k < sim->config.keys; k++) {
         struct tally_mine mine, base;
-        SIM_CHECK(sim, tally_producer_mine(tally->core, 0, 0, sim_table(SIM_TABLE_TALLIED), key_of(sim, k, room),
-                                           &mine) == TALLY_OK);
-        int64_t waits = mine.mine;
+        SIM_CHECK(sim, tally_producer_mine(tally->core, 0, 0, TALLY_COUNTING_ADD, sim_table(SIM_TABLE_TALLIED),
+                                           key_of(sim, k, room), &mine) == TALLY_OK);
+        int64_t waits = mine.mine.number;
         base = mine;
         if (counted) {
             const struct sim_batch *batch = instance->batches[sequence - 1];
@@ -113,12 +114,13 @@ static void check_booted(struct sim_edge *edge)
         int64_t all = waits + sim->truth.tallied[edge->number][k];
         if (sim->counters.losses == 0 && (all < tally->durable[k] || all > tally->taken[k]))
             sim_fail(sim, "edge %u comes back with %lld of key %u (%lld wait): durable were %lld, taken %lld",
-                     edge->number, (long long)all, k, (long long)base.mine, (long long)tally->durable[k],
+                     edge->number, (long long)all, k, (long long)base.mine.number, (long long)tally->durable[k],
                      (long long)tally->taken[k]);
         tally->taken[k] = tally->durable[k] = all;
         tally->undrained[k] = 0;
     }
     tally->pending_count = 0;
+    sim_tally_kinds_booted(edge, counted);
 }
 
 // ---------------------------------------------------------------------------------------------------- actions
@@ -229,6 +231,7 @@ static void count_some(struct sim_edge *edge)
         tally->undrained[key] += (int64_t)test_random_between(&sim->random, 1, 9);
         sim->counters.tallied++;
     }
+    sim_tally_kinds_count(edge);
 }
 
 static void drain(struct sim_edge *edge)
@@ -242,6 +245,7 @@ static void drain(struct sim_edge *edge)
             .table = sim_table(SIM_TABLE_TALLIED), .key = key_of(sim, k, room), .number = tally->undrained[k]};
         if (sum.number) status = tally_producer_take(tally->core, &sum);
     }
+    if (status == TALLY_OK) status = sim_tally_kinds_take(edge);
     if (status != TALLY_OK) {
         tally_producer_untake(tally->core);
         return;
@@ -253,6 +257,7 @@ static void drain(struct sim_edge *edge)
         note_pending(tally, tally->drain, k, tally->undrained[k]);
         tally->undrained[k] = 0;
     }
+    sim_tally_kinds_taken(edge);
     tally_producer_taken(tally->core, sim->now_ms, tally->drain);
 }
 
@@ -272,8 +277,10 @@ static void check_mine(struct sim_edge *edge)
     tally_view_pin(&edge->reader, &view);
     tally_view_info(&view, &info);
     int64_t value = value_at(&view, table, name);
+    sim_tally_kinds_mine(edge, &view);
     tally_view_unpin(&view);
-    enum tally_status status = tally_producer_mine(tally->core, info.epoch, info.version, table, name, &mine);
+    enum tally_status status =
+        tally_producer_mine(tally->core, info.epoch, info.version, TALLY_COUNTING_ADD, table, name, &mine);
     if (status == TALLY_OLD) {
         sim->counters.mine_old++;
         SIM_CHECK(sim, !sim->config.calm);
@@ -284,11 +291,11 @@ static void check_mine(struct sim_edge *edge)
     if (mine.in_doubt || mine.version < tally->boot_version) return;
     if (mine.based) value = mine.value, sim->counters.mine_based++;
     sim->counters.mine_checked++;
-    int64_t total = value + mine.mine + tally->undrained[key], all = tally->taken[key] + tally->undrained[key];
+    int64_t total = value + mine.mine.number + tally->undrained[key], all = tally->taken[key] + tally->undrained[key];
     if (total != all)
         sim_fail(sim, "edge %u reads %lld of key %u (%lld at version %llu%s, mine %lld), counted were %lld",
                  edge->number, (long long)total, key, (long long)value, (unsigned long long)mine.version,
-                 mine.based ? ", based" : "", (long long)mine.mine, (long long)all);
+                 mine.based ? ", based" : "", (long long)mine.mine.number, (long long)all);
 }
 
 void sim_tally_step(struct sim_edge *edge, bool more)
@@ -359,7 +366,7 @@ bool sim_tally_idle(const struct sim_edge *edge)
     if (!edge->up || !tally_producer_idle(edge->tally.core)) return false;
     for (uint32_t k = 0; k < edge->sim->config.keys; k++)
         if (edge->tally.undrained[k]) return false;
-    return true;
+    return sim_tally_kinds_idle((struct sim_edge *)edge);
 }
 
 void sim_tally_final(struct sim_edge *edge)
@@ -372,6 +379,7 @@ void sim_tally_final(struct sim_edge *edge)
                      edge->number, (long long)counted, (long long)edge->tally.taken[k],
                      (long long)edge->tally.durable[k]);
     }
+    sim_tally_kinds_final(edge);
 }
 
 void sim_tally_free(struct sim_edge *edge)
@@ -379,4 +387,5 @@ void sim_tally_free(struct sim_edge *edge)
     test_writer_free(&edge->tally.spool);
     test_writer_free(&edge->tally.write);
     free(edge->tally.pending);
+    sim_tally_kinds_free(edge);
 }

@@ -199,6 +199,7 @@ static void apply_batch(struct sim *sim, struct tally_bytes bytes)
     count(sim, batch);
     for (unsigned e = 0; instance->id && e < batch->entries; e++)
         sim->truth.tallied[instance->edge][batch->entry[e].key] += batch->entry[e].amount;
+    if (instance->id) sim_tally_kinds_log(&sim->edges[instance->edge], bytes);
     sim_kinds_count(sim, bytes);
 }
 
@@ -222,6 +223,7 @@ void sim_truth_lose(struct sim *sim, uint64_t version)
     memset(truth->definitions, 0, sizeof truth->definitions);
     memset(truth->tallied, 0, sizeof truth->tallied);
     sim_kinds_reset(sim);
+    for (unsigned i = 0; i < sim->config.edges; i++) sim_tally_kinds_reset(&sim->edges[i]);
     for (size_t t = 0; t < SIM_TABLES; t++) {
         for (size_t k = 0; k <= SIM_KEYS_MAX; k++) {
             truth->cells[t][k].live = false;

@@ -82,6 +82,17 @@ static enum tally_status put(struct world *world, enum tally_counting counting, 
     return tally_counts_put(world->counter, &sum);
 }
 
+// TALLY_COUNTINGS: nothing.
+static void undrained(struct world *world, enum tally_counting asked, const char *table, const char *key,
+                      enum tally_counting counting, int64_t number)
+{
+    struct tally_merged merged = {0};
+    assert_int_equal(tally_counts_undrained(world->counter, asked, text(table), text(key), &merged), TALLY_OK);
+    assert_int_equal(merged.any, counting != TALLY_COUNTINGS);
+    if (merged.any) assert_int_equal(merged.counting, counting);
+    assert_int_equal(merged.number, number);
+}
+
 // ---------------------------------------------------------------------------------------------------- tests
 
 static void merges_every_kind(void **state)
@@ -103,24 +114,15 @@ static void merges_every_kind(void **state)
     assert_int_equal(put(&world, TALLY_COUNTING_MEMBER, "who", "x", -1), TALLY_OK);
     assert_int_equal(put(&world, TALLY_COUNTING_MEMBER, "who", "x", -1), TALLY_OK);
     assert_int_equal(put(&world, TALLY_COUNTING_MEMBER, "who", "x", 9), TALLY_OK);
-    enum tally_counting counting;
-    int64_t number = -1;
-    assert_int_equal(
-        tally_counts_undrained(world.counter, TALLY_COUNTING_ADD, text("files"), text("a"), &counting, &number),
-        TALLY_OK);
-    assert_int_equal(number, 15);
-    assert_int_equal(
-        tally_counts_undrained(world.counter, TALLY_COUNTING_ADJUST, text("temp"), text("hall"), &counting, &number),
-        TALLY_OK);
-    assert_int_equal(number, -38);
-    assert_int_equal(counting, TALLY_COUNTING_SET);
+    undrained(&world, TALLY_COUNTING_ADD, "files", "a", TALLY_COUNTING_ADD, 15);
+    undrained(&world, TALLY_COUNTING_SET, "temp", "hall", TALLY_COUNTING_SET, -38);
+    undrained(&world, TALLY_COUNTING_MIN, "low", "x", TALLY_COUNTING_MIN, -3);
+    undrained(&world, TALLY_COUNTING_TOPK, "top", "x", TALLY_COUNTING_TOPK, 3);
     assert_true(tally_counts_due(world.counts));
     drain(&world);
     assert_false(tally_counts_due(world.counts));
-    assert_int_equal(
-        tally_counts_undrained(world.counter, TALLY_COUNTING_ADD, text("files"), text("a"), &counting, &number),
-        TALLY_OK);
-    assert_int_equal(number, 0);
+    undrained(&world, TALLY_COUNTING_ADD, "files", "a", TALLY_COUNTINGS, 0);
+    undrained(&world, TALLY_COUNTING_SET, "temp", "hall", TALLY_COUNTINGS, 0);
     expect(&world, TALLY_COUNTING_ADD, "files", "a", 15);
     expect(&world, TALLY_COUNTING_ADD, "files", "huge", INT64_MAX);
     expect(&world, TALLY_COUNTING_SET, "temp", "hall", -38);
@@ -216,11 +218,9 @@ static void a_drain_that_fails_loses_nothing(void **state)
         assert_int_equal(tally_counts_drain(world.counts, take, &world, &world.drain), TALLY_NO_MEMORY);
         tally_sums_clear(&world.taken); // as the caller must
         assert_true(tally_counts_due(world.counts));
-        enum tally_counting counting;
-        int64_t number;
-        assert_int_equal(
-            tally_counts_undrained(world.counter, TALLY_COUNTING_ADD, text("t"), text("a"), &counting, &number),
-            TALLY_BUSY);
+        struct tally_merged merged = {0};
+        assert_int_equal(tally_counts_undrained(world.counter, TALLY_COUNTING_ADD, text("t"), text("a"), &merged),
+                         TALLY_BUSY);
     }
     assert_int_equal(tally_counts_add(world.counter, text("t"), text("a"), 10), TALLY_OK);
     assert_int_equal(put(&world, TALLY_COUNTING_MAX, "m", "a", 10), TALLY_OK);

@@ -64,11 +64,28 @@ uint32_t tallycast_get_many(int32_t table, const void *keys, uint32_t keys_bytes
 // ---------------------------------------------------------------------------------------------------- counting
 
 // Adds `amount` (0 or more) to a key of a counter, there or not yet: it is merged here, sent to a server with what others counted, and read when it
-// has come back, so not by this call. 0: it will be counted exactly once, unless the edge dies before its spool has it. Otherwise it is
+// has come back, so not by this call but with get_mine. 0: it will be counted exactly once, unless the edge dies before its spool has it. Otherwise it is
 // not counted: 12 the table's name or the amount, 10 the key is empty or too long, 2 no room for a new key just now, 24 call again,
 // 18 this edge does not count (its setting `count`), or what a server said of the table.
 TALLYCAST_IMPORT(add)
 int32_t tallycast_add(const char *table, uint32_t table_bytes, const void *key, uint32_t key_bytes, int64_t amount);
+
+// A key with what this edge counted for it, in any way, and has not come back yet: "global plus mine". Of the newest version, which may be later than the one
+// that the call reads; what this call has added is in it.
+struct tallycast_mine {
+    int64_t value;     // global: 0 when there is none
+    int64_t mine;      // 0 when nothing waits
+    int64_t total;     // both: what the value will be when that has come to it, and nothing else
+    uint64_t version;  // that the value is of
+    uint32_t counting; // what `mine` does to the value: 0 nothing, 1 added, 2 set, 3 the least of both, 4 the greatest
+    uint32_t in_doubt; // 1: a part of `mine` may be in the value already; for a moment after the edge was started anew
+};
+// 0; 11: there is no such key and nothing waits for it (*out is filled with zeros but for the version). Otherwise *out is untouched: 12 the table's name or
+// the key, 18 this edge does not count or the table is `distinct`, 24 call again.
+// Of a topk table a key that is not among the first has the value 0: then the total is the least that it can be.
+TALLYCAST_IMPORT(get_mine)
+int32_t tallycast_get_mine(const char *table, uint32_t table_bytes, const void *key, uint32_t key_bytes,
+                           struct tallycast_mine *out);
 
 // ---------------------------------------------------------------------------------------------------- else
 
