@@ -45,7 +45,7 @@ struct tally_merged {
 };
 // One more number behind those. Of one kind of table: not for members.
 void tally_merged_add(struct tally_merged *merged, enum tally_counting counting, int64_t number);
-// What it makes of a row that has `value`, or is not there. INT64_MAX or INT64_MIN when it would pass them.
+// What it makes of a row that has `value`, or is not there; stops where the server does.
 int64_t tally_merged_over(const struct tally_merged *merged, bool found, int64_t value);
 
 struct tally_sums_table;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a read costs a guest of the edge: tallycast.get and get_many of random real names, and a call of the edge that does nothing. Of the time that the
+"""What a read costs a guest of the edge: tallycast.get, get_many and get_mine of random real names, and a call of the edge that does nothing. Of the time that the
 edge itself counts for calls of guests (tally_guest_seconds_total)."""
 import random
 import struct
@@ -44,7 +44,8 @@ def main():
         server = world.server()
         subprocess.run([world.bin / "tallycast", "count", "--to", server.url["ingest"], "--quiet", "-"], check=True,
                        input="".join(f"files\t{key}\n" for key in keys).encode())
-        edges = {client: world.edge(client, server, client=client, guest=f"probe={PROBE}", guest_deadline="10s", threads=1) for client in ("wasm", "native")}
+        edges = {client: world.edge(client, server, client=client, guest=f"probe={PROBE}", guest_deadline="10s", threads=1,
+                                    count=server.url["ingest"]) for client in ("wasm", "native")}
         for edge in edges.values():
             wait_until(lambda: (version(edge) or {}).get("version") == version(server)["version"], "the edge holds it")
         found = {}
@@ -53,11 +54,12 @@ def main():
         for _ in range(OPTIONS.rounds):
             for client, edge in edges.items():
                 for what, path, count, given in (("get", f"/reads/{ROUNDS_INSIDE}", reads, body), ("many", f"/many/{ROUNDS_INSIDE}", reads, body),
-                                                 ("call", f"/versions/{reads}", reads, b"")):
+                                                 ("mine", "/mines/1", DRAWN, body), ("call", f"/versions/{reads}", reads, b"")):
                     found.setdefault((client, what), []).append(spent(edge, path, given) / count)
         for client, text in (("wasm", "client in WASM"), ("native", "native client")):
             call = found[client, "call"]
             contest.emit("guest", f"tallycast.get in a guest, {SIZE} real names, {text}", found[client, "get"], "ns", "a call that does nothing", call)
+            contest.emit("guest", f"tallycast.get_mine, {SIZE} real names, {text}", found[client, "mine"], "ns", "tallycast.get", found[client, "get"])
             contest.emit("guest", f"tallycast.get_many of 512, {SIZE} real names, {text}", found[client, "many"], "ns/key", "tallycast.get",
                          found[client, "get"])
 

@@ -52,6 +52,22 @@ static int32_t read_body_many(uint32_t rounds)
     return 200;
 }
 
+// Every key of the body with what waits for it.
+static int32_t read_body_mine(uint32_t rounds)
+{
+    uint32_t size = tallycast_request_body(body, sizeof body), hits = 0;
+    for (uint32_t round = 0; round < rounds; round++) {
+        for (uint32_t at = 0; at + 4 <= size;) {
+            struct tallycast_mine mine;
+            uint32_t key = body[at] | (uint32_t)body[at + 1] << 8 | (uint32_t)body[at + 2] << 16;
+            hits += tallycast_get_mine("files", 5, body + at + 4, key, &mine) == 0;
+            at += 4 + key;
+        }
+    }
+    say_number(hits);
+    return 200;
+}
+
 // A call into the edge that does next to nothing.
 static int32_t ask_version(uint32_t times)
 {
@@ -189,8 +205,13 @@ int32_t handle(void)
         struct tallycast_mine mine = {0};
         uint32_t key = tallycast_request_body(body, sizeof body);
         uint32_t added = (uint32_t)tallycast_add("guests", 6, body, key, 3);
-        uint64_t told[] = {added, (uint32_t)tallycast_get_mine("guests", 6, body, key, &mine), (uint64_t)mine.value,
-                           (uint64_t)mine.mine, (uint64_t)mine.total, mine.counting, mine.in_doubt,
+        uint64_t told[] = {added,
+                           (uint32_t)tallycast_get_mine("guests", 6, body, key, &mine),
+                           (uint64_t)mine.value,
+                           (uint64_t)mine.mine,
+                           (uint64_t)mine.total,
+                           mine.counting,
+                           mine.in_doubt,
                            (uint32_t)tallycast_get_mine("guests", 6, "no such key", 11, &mine)};
         for (uint32_t i = 0; i < sizeof told / sizeof *told; i++) {
             if (i) tallycast_respond(" ", 1);
@@ -198,6 +219,8 @@ int32_t handle(void)
         }
         return 200;
     }
+    uint32_t mines = number_behind("/mines/");
+    if (mines) return read_body_mine(mines);
     uint32_t many = number_behind("/many/"), versions = number_behind("/versions/");
     if (many) return read_body_many(many);
     if (versions) return ask_version(versions);

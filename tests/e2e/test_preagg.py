@@ -68,6 +68,47 @@ class PreAggregation(harness.Case):
         self.assertLess(batches, 39)  # they were merged
         self.assertEqual(metric(edge.at, "tally_spool_entries"), 0)
 
+    def test_every_kind_from_two_edges(self):
+        """Each kind as what comes of both edges' events, over a crash of the server and of an edge; of their own, each edge reads them at once."""
+        server = self.server().start()
+        edges = [self.counting_edge(f"edge{n}", server).start() for n in range(2)]
+        for edge in edges:
+            self.assert_post(edge, [("files", "first", 1)])
+        self.wait_value(server, "files", "first", 2)
+        sums, members, low, high, own = {}, set(), 10**9, -10**9, [0, 0]
+        for n in range(60):
+            if n in (20, 40):
+                (server if n == 20 else edges[0]).kill()
+            if n in (30, 45):
+                (server if n == 30 else edges[0]).start()
+            for number, edge in enumerate(edges):
+                if n in range(40, 45) and number == 0:
+                    continue
+                name, level, member = f"k{self.random.randrange(5)}", self.random.randrange(-500, 500), f"m{self.random.randrange(300)}"
+                set_it = n % 3 == 0
+                answer = request(edge.at, "POST", "/v1/count", "".join(json.dumps(event) + "\n" for event in (
+                    {"table": "gauges", "key": f"g{number}", **({"set": level} if set_it else {"adjust": level})},
+                    {"table": "low", "key": "k", "kind": "min", "amount": level}, {"table": "high", "key": "k", "kind": "max", "amount": level},
+                    {"table": "hot", "key": name, "kind": "topk", "amount": 5}, {"table": "who", "key": "k", "member": member})),
+                    {"Content-Type": "application/x-ndjson"})
+                self.assertEqual(answer.status, 200, answer.body)
+                own[number] = level if set_it else own[number] + level
+                low, high = min(low, level), max(high, level)
+                sums[name] = sums.get(name, 0) + 5
+                members.add(member)
+                answer = mine(edge, "gauges", f"g{number}").json
+                if not answer["in_doubt"]:
+                    self.assertEqual(answer["total"], own[number], answer)
+                self.assertLessEqual(mine(edge, "low", "k").json["total"], level)
+                self.assertGreaterEqual(mine(edge, "high", "k").json["total"], level)
+        want = {("gauges", "g0"): own[0], ("gauges", "g1"): own[1], ("low", "k"): low, ("high", "k"): high,
+                **{("hot", name): count for name, count in sums.items()}, ("who", "k"): len(members)}
+        for daemon in (server, *edges):
+            for (table, key), value in want.items():
+                self.wait_value(daemon, table, key, value)
+        self.assertEqual(mine(edges[0], "gauges", "g0").json["counting"], "nothing")
+        self.assertEqual(mine(edges[0], "who", "k").status, 400)
+
     def test_an_edge_without_a_server_keeps_them(self):
         server = self.server().start()
         edge = self.counting_edge("edge", server).start()
