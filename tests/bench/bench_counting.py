@@ -11,8 +11,8 @@ import contest
 
 OPTIONS = contest.options(keys=0, adds=0)
 SIZES = {"smoke": (16,), "quick": (16, 100000), "full": (16, 100000)}[OPTIONS.size] if not OPTIONS.keys else (OPTIONS.keys,)
-ADDS = OPTIONS.adds or {"smoke": 4096, "quick": 400000, "full": 5000000}[OPTIONS.size]
-POSTS = {"smoke": 2048, "quick": 20480, "full": 409600}[OPTIONS.size]  # of what takes microseconds each
+ADDS = OPTIONS.adds or {"smoke": 4096, "quick": 150000, "full": 5000000}[OPTIONS.size]
+POSTS = {"smoke": 2048, "quick": 8192, "full": 409600}[OPTIONS.size]  # of what takes microseconds each
 NODE = shutil.which("node") or shutil.which("nodejs")
 NATIVE = {"cas": "lock-free tally", "sharded": "sharded tally", "rwlock": "map with a read-write lock"}
 GO = {"syncmap": "Go sync.Map", "rwmutex": "Go map, RWMutex"}

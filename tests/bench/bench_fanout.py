@@ -111,7 +111,7 @@ def main():
     counts = {"smoke": [20], "quick": [1000], "full": [1000, 8000]}[options.size]
     if options.subscribers:
         counts = [options.subscribers]
-    seconds = options.seconds or {"smoke": 0.5, "quick": 1, "full": 5}[options.size]
+    seconds = options.seconds or {"smoke": 0.5, "quick": 0.6, "full": 5}[options.size]
     rounds = min(options.rounds, 5)
     keys = 2000 if options.smoke else 226993
     few = several(1, seconds, keys, rounds)

@@ -15,7 +15,7 @@ VERSION = "7.14.23"
 SHA256 = "80913899ba062992dcda2cb17da67c2c3799c045e161c33b9605f8aa0ba9b9f2"
 OPTIONS = contest.options()
 KEYS, SIZE = {"smoke": (2000, "2k")}.get(OPTIONS.size, (1000000, "1M"))
-WARMUP = {"smoke": 3, "quick": 8, "full": 30}[OPTIONS.size]
+WARMUP = {"smoke": 3, "quick": 6, "full": 30}[OPTIONS.size]
 KINDS = {"ids": "8-byte ids"} if OPTIONS.size != "full" else {"ids": "8-byte ids", "names": "real names"}
 
 

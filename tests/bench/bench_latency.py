@@ -118,7 +118,7 @@ def peers(batches):
 def main():
     options = contest.options(edges=0, seconds=0.0, keys=0)
     # Few names and many edges; all names and as many edges as two cores can feed.
-    runs = {"smoke": [(3, 0.5, 2000)], "quick": [(100, 1.2, 10000)], "full": [(100, 8, 10000), (20, 8, 226993)]}[options.size]
+    runs = {"smoke": [(3, 0.5, 2000)], "quick": [(100, 1, 10000)], "full": [(100, 8, 10000), (20, 8, 226993)]}[options.size]
     rounds = min(options.rounds, 5)
     if options.edges or options.seconds or options.keys:
         runs = [(options.edges or runs[0][0], options.seconds or runs[0][1], options.keys or runs[0][2])]
@@ -131,7 +131,7 @@ def main():
     for edges, seconds, keys in runs:
         tell(ours(edges, seconds, keys, rounds), edges, keys, targets=edges >= 100)
     if not options.smoke:
-        peers({"quick": 100, "full": 400}[options.size])
+        peers({"quick": 60, "full": 400}[options.size])
 
 
 if __name__ == "__main__":

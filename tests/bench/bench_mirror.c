@@ -103,7 +103,7 @@ static void print_reads(const struct reads *reads, const char *size, bool cold, 
 
 static void bench_reads(struct world *world, const struct bench_options *options, const char *size)
 {
-    size_t count = options->size == BENCH_SMOKE ? 1000 : options->size == BENCH_QUICK ? 500000 : 1000000;
+    size_t count = options->size == BENCH_SMOKE ? 1000 : options->size == BENCH_QUICK ? 250000 : 1000000;
     count -= count % MANY;
     uint64_t *draws = malloc(count * sizeof *draws), *places = malloc(count * sizeof *places);
     struct tally_mirror_stats stats;

@@ -7,6 +7,7 @@ batch; its bytes are those of the Requests (tally_producer_sent_bytes_total), re
 `tallycast count`: table, tab, key, newline. Each event is in the server's sums at the end, or the bench fails.
 """
 import bisect
+import functools
 import gzip
 import http.client
 import itertools
@@ -30,10 +31,16 @@ def commits():
                             for event in (("files", f"{repository}/{path}"), ("repos", repository))])
 
 
-def downloads(seed):
+@functools.cache
+def weighted_names():
+    """The names, and the sums of their weights up to each."""
     with gzip.open(DATA / "npm-downloads.tsv.gz", "rt") as file:
         names, weights = zip(*(line.rstrip("\n").split("\t") for line in file))
-    sums = list(itertools.accumulate(int(weight or 0) for weight in weights))
+    return names, list(itertools.accumulate(int(weight or 0) for weight in weights))
+
+
+def downloads(seed):
+    names, sums = weighted_names()
     draw = random.Random(seed)
     while True:
         yield "packages", names[bisect.bisect_right(sums, draw.randrange(sums[-1]))]
@@ -77,7 +84,7 @@ def main():
     seconds = {"smoke": 0.2, "quick": 1, "full": 5}[options.size]
     rounds = {"smoke": 1}.get(options.size, min(options.rounds, 5))
     loads = ("npm-downloads by weight",) if options.size == "quick" else ("commits", "npm-downloads by weight")
-    ticks = (50,) if options.size == "smoke" else (50, 1000)
+    ticks = {"smoke": (50,), "quick": (1000,), "full": (50, 1000)}[options.size]
     found, number = {}, itertools.count()
     with daemons.World() as world:
         server = world.server()

@@ -121,7 +121,7 @@ class Server:
         return self
 
     def __exit__(self, *_):
-        self.process.terminate()
+        self.process.kill()
         self.process.wait()
         self.folder.cleanup()
 
