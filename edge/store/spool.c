@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "spool.h"
 
+#include "file_at.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <io/log.h>
@@ -94,29 +96,18 @@ void tally_spool_close(struct tally_spool **spool)
 
 // ---------------------------------------------------------------------------------------------------- reading
 
-static bool read_at(int file, void *out, size_t size, uint64_t offset)
-{
-    for (size_t done = 0; done < size;) {
-        ssize_t some = pread(file, (uint8_t *)out + done, size - done, (off_t)(offset + done));
-        if (some < 0 && errno == EINTR) continue;
-        if (some <= 0) return false;
-        done += (size_t)some;
-    }
-    return true;
-}
-
 // The group at `at`: TALLY_OK and its bytes in *buffer, TALLY_CORRUPT when it does not verify or is cut short, TALLY_IO, TALLY_NO_MEMORY.
 static enum tally_status read_group(int file, uint64_t file_size, uint64_t at, uint8_t **buffer, size_t *out_size)
 {
     uint8_t head[HEAD_BYTES];
     if (file_size - at < sizeof head) return TALLY_CORRUPT;
-    if (!read_at(file, head, sizeof head, at)) return TALLY_IO;
+    if (!file_read_at(file, head, sizeof head, at)) return TALLY_IO;
     uint64_t size = tally_load32(head);
     if (!size || size > TALLY_SPOOL_GROUP_BYTES_MAX || size > file_size - at - sizeof head) return TALLY_CORRUPT;
     uint8_t *grown = realloc(*buffer, size);
     if (!grown) return TALLY_NO_MEMORY;
     *buffer = grown;
-    if (!read_at(file, grown, size, at + sizeof head)) return TALLY_IO;
+    if (!file_read_at(file, grown, size, at + sizeof head)) return TALLY_IO;
     *out_size = size;
     return check_of(grown, size) == tally_load64(head + 4) ? TALLY_OK : TALLY_CORRUPT;
 }
@@ -135,7 +126,7 @@ static enum tally_status read_groups(struct tally_spool *spool, uint64_t file_si
                                      struct tally_reason *out_reason)
 {
     uint8_t magic[MAGIC_BYTES];
-    if (file_size < sizeof magic || !read_at(spool->file, magic, sizeof magic, 0) ||
+    if (file_size < sizeof magic || !file_read_at(spool->file, magic, sizeof magic, 0) ||
         memcmp(magic, MAGIC, sizeof magic) != 0) {
         tally_reason_set(out_reason, "%s is no spool", SPOOL);
         return TALLY_CORRUPT; // it is renamed into its place when it is whole
@@ -197,21 +188,10 @@ enum tally_status tally_spool_set_aside(struct tally_spool *spool)
 
 // ---------------------------------------------------------------------------------------------------- writing
 
-static bool write_at(int file, const void *data, size_t size, uint64_t offset)
-{
-    for (size_t done = 0; done < size;) {
-        ssize_t some = pwrite(file, (const uint8_t *)data + done, size - done, (off_t)(offset + done));
-        if (some < 0 && errno == EINTR) continue;
-        if (some <= 0) return false;
-        done += (size_t)some;
-    }
-    return true;
-}
-
 static enum tally_status append(struct tally_spool *spool, const uint8_t *data, size_t size)
 {
     if (spool->broken || spool->file < 0) return TALLY_IO;
-    if (!write_at(spool->file, data, size, spool->size) || fdatasync(spool->file)) {
+    if (!file_write_at(spool->file, data, size, spool->size) || fdatasync(spool->file)) {
         enum tally_status status = status_of(errno);
         spool->broken = true; // it may be there or not, now or after a crash; the next one is anew, and settles it
         return status;
@@ -223,7 +203,8 @@ static enum tally_status append(struct tally_spool *spool, const uint8_t *data, 
 static enum tally_status replace(struct tally_spool *spool, const uint8_t *data, size_t size)
 {
     int file = openat(spool->directory, SPOOL_NEW, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), error = 0;
-    if (file < 0 || !write_at(file, MAGIC, MAGIC_BYTES, 0) || !write_at(file, data, size, MAGIC_BYTES) || fsync(file))
+    if (file < 0 || !file_write_at(file, MAGIC, MAGIC_BYTES, 0) || !file_write_at(file, data, size, MAGIC_BYTES) ||
+        fsync(file))
         error = errno;
     if (!error && renameat(spool->directory, SPOOL_NEW, spool->directory, SPOOL)) error = errno;
     // The name, too. If that fails, either file may be found after a crash of the machine: nothing is to be sent on the new one's word.

@@ -118,18 +118,6 @@ enum tally_status tally_store_open(const struct tally_store_options *options, st
 
 // ---------------------------------------------------------------------------------------------------- reading it at start
 
-// Exactly `size` bytes at `offset`; false at the end of the file or on an error.
-static bool read_at(int file, void *out, size_t size, uint64_t offset)
-{
-    for (size_t done = 0; done < size;) {
-        ssize_t some = pread(file, (uint8_t *)out + done, size - done, (off_t)(offset + done));
-        if (some < 0 && errno == EINTR) continue;
-        if (some <= 0) return false;
-        done += (size_t)some;
-    }
-    return true;
-}
-
 struct boot_state {
     uint64_t at;     // end of what was read
     uint64_t good;   // end of what verified and leads to a version
@@ -144,7 +132,7 @@ static enum tally_status next_message(int file, uint64_t file_size, struct boot_
     uint8_t head[4];
     uint64_t left = file_size - state->at;
     if (left == 0) return TALLY_NOT_FOUND;
-    if (left < sizeof head || !read_at(file, head, sizeof head, state->at)) return TALLY_MALFORMED;
+    if (left < sizeof head || !file_read_at(file, head, sizeof head, state->at)) return TALLY_MALFORMED;
     size_t size = tally_load32(head);
     if (size > TALLY_FRAME_BYTES_MAX) return TALLY_LIMIT;
     if (size > left - sizeof head) return TALLY_MALFORMED;
@@ -154,7 +142,7 @@ static enum tally_status next_message(int file, uint64_t file_size, struct boot_
         state->buffer = grown;
         state->capacity = size;
     }
-    if (!read_at(file, state->buffer, size, state->at + sizeof head)) return TALLY_IO;
+    if (!file_read_at(file, state->buffer, size, state->at + sizeof head)) return TALLY_IO;
     *out_message = tally_bytes(state->buffer, size);
     state->at += sizeof head + size;
     return TALLY_OK;
@@ -177,7 +165,7 @@ static enum tally_status read_copy(struct tally_store *store, int file, uint64_t
                                    struct tally_reason *out_reason)
 {
     uint8_t magic[TALLY_FRAMEFILE_MAGIC_BYTES];
-    if (file_size < sizeof magic || !read_at(file, magic, sizeof magic, 0) ||
+    if (file_size < sizeof magic || !file_read_at(file, magic, sizeof magic, 0) ||
         memcmp(magic, TALLY_FRAMEFILE_MAGIC, sizeof magic) != 0)
         return TALLY_MALFORMED;
     state->at = sizeof magic;

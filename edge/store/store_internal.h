@@ -4,6 +4,7 @@
 #ifndef TALLYCAST_EDGE_STORE_INTERNAL_H
 #define TALLYCAST_EDGE_STORE_INTERNAL_H
 
+#include "file_at.h"
 #include "store.h"
 
 #include <pthread.h>

@@ -14,23 +14,12 @@
 #include <tallycast/framefile.h>
 #include <unistd.h>
 
-static bool write_at(int file, const void *data, size_t size, uint64_t offset)
-{
-    for (size_t done = 0; done < size;) {
-        ssize_t some = pwrite(file, (const uint8_t *)data + done, size - done, (off_t)(offset + done));
-        if (some < 0 && errno == EINTR) continue;
-        if (some <= 0) return false;
-        done += (size_t)some;
-    }
-    return true;
-}
-
 static bool write_entry(int file, struct tally_bytes message, uint64_t *offset)
 {
     uint8_t head[4];
     tally_store32(head, (uint32_t)message.size);
-    if (!write_at(file, head, sizeof head, *offset) ||
-        !write_at(file, message.data, message.size, *offset + sizeof head))
+    if (!file_write_at(file, head, sizeof head, *offset) ||
+        !file_write_at(file, message.data, message.size, *offset + sizeof head))
         return false;
     *offset += sizeof head + message.size;
     return true;
@@ -80,7 +69,7 @@ static bool write_whole(struct tally_store *store, const struct tally_http_view 
     uint32_t chunk = 0;
     bool more = true;
     uint64_t size = TALLY_FRAMEFILE_MAGIC_BYTES, until_ms = store_monotonic_ms() + store->options.rewrite_ms_max;
-    if (!write_at(file, TALLY_FRAMEFILE_MAGIC, TALLY_FRAMEFILE_MAGIC_BYTES, 0)) return false;
+    if (!file_write_at(file, TALLY_FRAMEFILE_MAGIC, TALLY_FRAMEFILE_MAGIC_BYTES, 0)) return false;
     while (more) {
         size_t bytes = 0;
         uint64_t now_ms = store_monotonic_ms();
