@@ -532,68 +532,62 @@ enum tally_status edge_counting_mine(struct edge_counting *counting, struct tall
 
 // ---------------------------------------------------------------------------------------------------- metrics
 
-static void counter(struct tally_writer *out, const char *name, const char *help, uint64_t value)
-{
-    tally_metric_one(out, name, TALLY_METRIC_COUNTER, help, value);
-}
-
-static void gauge(struct tally_writer *out, const char *name, const char *help, uint64_t value)
-{
-    tally_metric_one(out, name, TALLY_METRIC_GAUGE, help, value);
-}
-
 static void counts_metrics(struct tally_writer *out, const struct tally_counts_stats *counts)
 {
-    counter(out, "tally_count_adds_total", "Counts taken from guests, HTTP and StatsD.", counts->adds);
+    tally_metric_counter(out, "tally_count_adds_total", "Counts taken from guests, HTTP and StatsD.", counts->adds);
     tally_metric_head(out, "tally_count_refused_total", TALLY_METRIC_COUNTER, "Counts refused, by reason.");
     tally_metric_sample(out, "tally_count_refused_total", "reason", "full", counts->refused_full);
     tally_metric_sample(out, "tally_count_refused_total", "reason", "table", counts->refused_table);
     tally_metric_sample(out, "tally_count_refused_total", "reason", "bad", counts->refused_bad);
-    counter(out, "tally_count_refused_amount_total", "What those refused for lack of room would have added.",
-            counts->refused_amount);
-    counter(out, "tally_count_drains_total", "Times that what threads merged was taken.", counts->drains);
-    gauge(out, "tally_count_threads", "Threads that count.", counts->threads);
+    tally_metric_counter(out, "tally_count_refused_amount_total",
+                         "What those refused for lack of room would have added.", counts->refused_amount);
+    tally_metric_counter(out, "tally_count_drains_total", "Times that what threads merged was taken.", counts->drains);
+    tally_metric_gauge(out, "tally_count_threads", "Threads that count.", counts->threads);
 }
 
 static void spool_metrics(struct tally_writer *out, const struct tally_producer_stats *stats)
 {
-    gauge(out, "tally_spool_batches", "Batches on their way.", stats->in_flight > 0);
+    tally_metric_gauge(out, "tally_spool_batches", "Batches on their way.", stats->in_flight > 0);
     tally_metric_head(out, "tally_spool_entries", TALLY_METRIC_GAUGE, "Entries that are not acknowledged.");
     tally_metric_sample(out, "tally_spool_entries", "part", "waiting", stats->waiting);
     tally_metric_sample(out, "tally_spool_entries", "part", "in_flight", stats->in_flight);
     tally_metric_head(out, "tally_spool_alive_bytes", TALLY_METRIC_GAUGE, "Bytes of them in batches.");
     tally_metric_sample(out, "tally_spool_alive_bytes", "part", "waiting", stats->waiting_bytes);
     tally_metric_sample(out, "tally_spool_alive_bytes", "part", "in_flight", stats->in_flight_bytes);
-    gauge(out, "tally_spool_bytes", "Bytes of the spool's file.", stats->spool_bytes);
+    tally_metric_gauge(out, "tally_spool_bytes", "Bytes of the spool's file.", stats->spool_bytes);
     tally_metric_head(out, "tally_spool_age_seconds", TALLY_METRIC_GAUGE, "How long the oldest of it waits.");
     tally_metric_sample_seconds(out, "tally_spool_age_seconds", NULL, NULL, stats->age_ms * 1000000);
-    counter(out, "tally_spool_writes_total", "Groups written.", stats->writes);
-    counter(out, "tally_spool_written_bytes_total", "Bytes of them.", stats->write_bytes);
-    counter(out, "tally_spool_rewrites_total", "Times that the spool was written anew.", stats->rewrites);
-    counter(out, "tally_spool_failures_total", "Writes that failed.", stats->write_failures);
-    counter(out, "tally_spool_full_total", "Times that it was full.", stats->full);
-    gauge(out, "tally_spool_full", "1: new keys are refused.", stats->gate_closed);
-    gauge(out, "tally_spool_failing", "1: it cannot be written.", stats->failing);
-    counter(out, "tally_spool_taken_total", "Entries taken.", stats->taken);
-    counter(out, "tally_spool_merged_total", "Entries merged with others that waited.", stats->merged);
+    tally_metric_counter(out, "tally_spool_writes_total", "Groups written.", stats->writes);
+    tally_metric_counter(out, "tally_spool_written_bytes_total", "Bytes of them.", stats->write_bytes);
+    tally_metric_counter(out, "tally_spool_rewrites_total", "Times that the spool was written anew.", stats->rewrites);
+    tally_metric_counter(out, "tally_spool_failures_total", "Writes that failed.", stats->write_failures);
+    tally_metric_counter(out, "tally_spool_full_total", "Times that it was full.", stats->full);
+    tally_metric_gauge(out, "tally_spool_full", "1: new keys are refused.", stats->gate_closed);
+    tally_metric_gauge(out, "tally_spool_failing", "1: it cannot be written.", stats->failing);
+    tally_metric_counter(out, "tally_spool_taken_total", "Entries taken.", stats->taken);
+    tally_metric_counter(out, "tally_spool_merged_total", "Entries merged with others that waited.", stats->merged);
 }
 
 static void producer_metrics(struct tally_writer *out, const struct tally_producer_stats *stats)
 {
-    counter(out, "tally_producer_batches_total", "Batches made.", stats->batches);
-    counter(out, "tally_producer_batch_entries_total", "Entries of them.", stats->batch_entries);
-    counter(out, "tally_producer_batch_bytes_total", "Bytes of them.", stats->batch_bytes);
-    counter(out, "tally_producer_sent_total", "Requests sent.", stats->sent);
-    counter(out, "tally_producer_sent_bytes_total", "Bytes of them.", stats->sent_bytes);
-    counter(out, "tally_producer_resends_total", "Requests that were sent before.", stats->resends);
-    counter(out, "tally_producer_failed_total", "Requests put off, or without an answer.", stats->failed);
-    counter(out, "tally_producer_acknowledged_total", "Batches acknowledged.", stats->acknowledged);
-    counter(out, "tally_producer_repeats_total", "Of these, counted before.", stats->repeats);
-    counter(out, "tally_producer_refused_total", "Batches refused.", stats->refused);
-    counter(out, "tally_producer_put_back_total", "Batches of several tables taken apart for that.", stats->put_back);
-    counter(out, "tally_producer_dropped_total", "Entries given up because their table was refused.", stats->dropped);
-    counter(out, "tally_producer_dropped_amount_total", "What they would have added.", stats->dropped_amount);
-    counter(out, "tally_producer_renamed_total", "Times that the server had forgotten this edge.", stats->renamed);
+    tally_metric_counter(out, "tally_producer_batches_total", "Batches made.", stats->batches);
+    tally_metric_counter(out, "tally_producer_batch_entries_total", "Entries of them.", stats->batch_entries);
+    tally_metric_counter(out, "tally_producer_batch_bytes_total", "Bytes of them.", stats->batch_bytes);
+    tally_metric_counter(out, "tally_producer_sent_total", "Requests sent.", stats->sent);
+    tally_metric_counter(out, "tally_producer_sent_bytes_total", "Bytes of them.", stats->sent_bytes);
+    tally_metric_counter(out, "tally_producer_resends_total", "Requests that were sent before.", stats->resends);
+    tally_metric_counter(out, "tally_producer_failed_total", "Requests put off, or without an answer.", stats->failed);
+    tally_metric_counter(out, "tally_producer_acknowledged_total", "Batches acknowledged.", stats->acknowledged);
+    tally_metric_counter(out, "tally_producer_repeats_total", "Of these, counted before.", stats->repeats);
+    tally_metric_counter(out, "tally_producer_refused_total", "Batches refused.", stats->refused);
+    tally_metric_counter(out, "tally_producer_put_back_total", "Batches of several tables taken apart for that.",
+                         stats->put_back);
+    tally_metric_counter(out, "tally_producer_dropped_total", "Entries given up because their table was refused.",
+                         stats->dropped);
+    tally_metric_counter(out, "tally_producer_dropped_amount_total", "What they would have added.",
+                         stats->dropped_amount);
+    tally_metric_counter(out, "tally_producer_renamed_total", "Times that the server had forgotten this edge.",
+                         stats->renamed);
 }
 
 void edge_counting_metrics(struct edge_counting *counting, struct tally_writer *out)

@@ -140,41 +140,33 @@ static bool get_ready(void *ctx, struct tally_reason *out_reason)
 
 // ---------------------------------------------------------------------------------------------------- metrics
 
-static void counter(struct tally_writer *out, const char *name, const char *help, uint64_t value)
-{
-    tally_metric_one(out, name, TALLY_METRIC_COUNTER, help, value);
-}
-
-static void gauge(struct tally_writer *out, const char *name, const char *help, uint64_t value)
-{
-    tally_metric_one(out, name, TALLY_METRIC_GAUGE, help, value);
-}
-
 static void sync_metrics(struct tally_writer *out, const struct tally_sync_stats *sync)
 {
-    counter(out, "tally_sync_messages_total", "Published messages received.", sync->messages);
+    tally_metric_counter(out, "tally_sync_messages_total", "Published messages received.", sync->messages);
     tally_metric_head(out, "tally_sync_received_bytes_total", TALLY_METRIC_COUNTER, "Bytes received, by way.");
     tally_metric_sample(out, "tally_sync_received_bytes_total", "way", "published", sync->message_bytes);
     tally_metric_sample(out, "tally_sync_received_bytes_total", "way", "catch_up", sync->answer_bytes);
-    counter(out, "tally_sync_heartbeats_total", "Heartbeats received.", sync->heartbeats);
-    counter(out, "tally_sync_frames_applied_total", "Versions taken.", sync->frames_applied);
-    counter(out, "tally_sync_frames_old_total", "Frames that were held already.", sync->frames_old);
-    counter(out, "tally_sync_frames_lower_epoch_total", "Frames of an older epoch than the held one.",
-            sync->frames_lower_epoch);
-    gauge(out, "tally_sync_early_frames", "Frames held ahead of their turn.", sync->early_frames);
-    gauge(out, "tally_sync_early_bytes", "Bytes of them.", sync->early_bytes);
-    counter(out, "tally_sync_early_dropped_total", "Early frames given up.", sync->early_dropped);
-    counter(out, "tally_sync_gaps_total", "Times that a frame was missing.", sync->gaps);
-    counter(out, "tally_sync_requests_total", "Catch-up requests sent.", sync->requests);
-    counter(out, "tally_sync_requests_failed_total", "Catch-up requests that failed.", sync->requests_failed);
+    tally_metric_counter(out, "tally_sync_heartbeats_total", "Heartbeats received.", sync->heartbeats);
+    tally_metric_counter(out, "tally_sync_frames_applied_total", "Versions taken.", sync->frames_applied);
+    tally_metric_counter(out, "tally_sync_frames_old_total", "Frames that were held already.", sync->frames_old);
+    tally_metric_counter(out, "tally_sync_frames_lower_epoch_total", "Frames of an older epoch than the held one.",
+                         sync->frames_lower_epoch);
+    tally_metric_gauge(out, "tally_sync_early_frames", "Frames held ahead of their turn.", sync->early_frames);
+    tally_metric_gauge(out, "tally_sync_early_bytes", "Bytes of them.", sync->early_bytes);
+    tally_metric_counter(out, "tally_sync_early_dropped_total", "Early frames given up.", sync->early_dropped);
+    tally_metric_counter(out, "tally_sync_gaps_total", "Times that a frame was missing.", sync->gaps);
+    tally_metric_counter(out, "tally_sync_requests_total", "Catch-up requests sent.", sync->requests);
+    tally_metric_counter(out, "tally_sync_requests_failed_total", "Catch-up requests that failed.",
+                         sync->requests_failed);
     tally_metric_head(out, "tally_sync_catch_ups_total", TALLY_METRIC_COUNTER,
                       "Answered catch-ups, by what they brought.");
     tally_metric_sample(out, "tally_sync_catch_ups_total", "kind", "current", sync->catch_ups_current);
     tally_metric_sample(out, "tally_sync_catch_ups_total", "kind", "delta", sync->catch_ups_delta);
     tally_metric_sample(out, "tally_sync_catch_ups_total", "kind", "whole", sync->catch_ups_whole);
-    counter(out, "tally_sync_chunks_total", "Chunks of whole states.", sync->chunks);
-    counter(out, "tally_sync_restarts_total", "Whole states begun again.", sync->restarts);
-    counter(out, "tally_sync_repairs_total", "Whole states asked for because something did not verify.", sync->repairs);
+    tally_metric_counter(out, "tally_sync_chunks_total", "Chunks of whole states.", sync->chunks);
+    tally_metric_counter(out, "tally_sync_restarts_total", "Whole states begun again.", sync->restarts);
+    tally_metric_counter(out, "tally_sync_repairs_total", "Whole states asked for because something did not verify.",
+                         sync->repairs);
     tally_metric_head(out, "tally_sync_refused_total", TALLY_METRIC_COUNTER, "Messages refused, by reason.");
     static const struct {
         enum tally_status status;
@@ -192,16 +184,16 @@ static void sync_metrics(struct tally_writer *out, const struct tally_sync_stats
 
 static void store_metrics(struct tally_writer *out, const struct tally_store_stats *store)
 {
-    gauge(out, "tally_store_version", "Version that the stored copy leads to.", store->version);
+    tally_metric_gauge(out, "tally_store_version", "Version that the stored copy leads to.", store->version);
     tally_metric_head(out, "tally_store_bytes", TALLY_METRIC_GAUGE, "Bytes of the stored copy.");
     tally_metric_sample(out, "tally_store_bytes", "part", "base", store->base_bytes);
     tally_metric_sample(out, "tally_store_bytes", "part", "deltas", store->deltas_bytes);
-    gauge(out, "tally_store_queue_bytes", "Bytes that wait to be written.", store->queue_bytes);
-    counter(out, "tally_store_appended_total", "Frames appended.", store->appended);
-    counter(out, "tally_store_rewrites_total", "Times that the copy was written anew.", store->rewrites);
-    counter(out, "tally_store_failures_total", "Writes that failed.", store->failures);
-    counter(out, "tally_store_overflows_total", "Times that too much waited.", store->overflows);
-    gauge(out, "tally_store_failing", "1: the stored copy cannot be written.", store->failing);
+    tally_metric_gauge(out, "tally_store_queue_bytes", "Bytes that wait to be written.", store->queue_bytes);
+    tally_metric_counter(out, "tally_store_appended_total", "Frames appended.", store->appended);
+    tally_metric_counter(out, "tally_store_rewrites_total", "Times that the copy was written anew.", store->rewrites);
+    tally_metric_counter(out, "tally_store_failures_total", "Writes that failed.", store->failures);
+    tally_metric_counter(out, "tally_store_overflows_total", "Times that too much waited.", store->overflows);
+    tally_metric_gauge(out, "tally_store_failing", "1: the stored copy cannot be written.", store->failing);
 }
 
 static void get_metrics(void *ctx, struct tally_writer *out)
@@ -212,8 +204,8 @@ static void get_metrics(void *ctx, struct tally_writer *out)
     struct tally_reason unused;
     struct tally_store_stats store;
     tally_store_stats(edge->store, &store);
-    gauge(out, "tally_edge_ready", "1: /readyz answers 200.", get_ready(edge, &unused));
-    gauge(out, "tally_edge_lag_versions", "Versions behind the newest known.", info->lag);
+    tally_metric_gauge(out, "tally_edge_ready", "1: /readyz answers 200.", get_ready(edge, &unused));
+    tally_metric_gauge(out, "tally_edge_lag_versions", "Versions behind the newest known.", info->lag);
     tally_metric_head(out, "tally_edge_age_seconds", TALLY_METRIC_GAUGE,
                       "Time since the held version was known to be the newest.");
     tally_metric_sample_seconds(out, "tally_edge_age_seconds", NULL, NULL, info->age_ms * 1000000);
@@ -236,8 +228,8 @@ static void get_metrics(void *ctx, struct tally_writer *out)
         tally_metric_sample(out, "tally_edge_module_reloads_total", "result", "refused",
                             atomic_load_explicit(&edge->reload.refused, memory_order_relaxed));
     }
-    gauge(out, "tally_edge_servers", "Servers to follow.", shown.servers);
-    gauge(out, "tally_edge_servers_connected", "Servers that are connected.", shown.connected);
+    tally_metric_gauge(out, "tally_edge_servers", "Servers to follow.", shown.servers);
+    tally_metric_gauge(out, "tally_edge_servers_connected", "Servers that are connected.", shown.connected);
     sync_metrics(out, &shown.sync);
     store_metrics(out, &store);
     tally_metrics_mirror(out, &shown.mirror, &info->held);

@@ -54,6 +54,16 @@ void tally_metric_one(struct tally_writer *out, const char *name, enum tally_met
     tally_metric_sample(out, name, NULL, NULL, value);
 }
 
+void tally_metric_counter(struct tally_writer *out, const char *name, const char *help, uint64_t value)
+{
+    tally_metric_one(out, name, TALLY_METRIC_COUNTER, help, value);
+}
+
+void tally_metric_gauge(struct tally_writer *out, const char *name, const char *help, uint64_t value)
+{
+    tally_metric_one(out, name, TALLY_METRIC_GAUGE, help, value);
+}
+
 void tally_metrics_mirror(struct tally_writer *out, const struct tally_mirror_stats *stats,
                           const struct tally_view_info *info)
 {

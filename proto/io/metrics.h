@@ -20,6 +20,8 @@ void tally_metric_sample_seconds(struct tally_writer *out, const char *name, con
 // Head and one sample.
 void tally_metric_one(struct tally_writer *out, const char *name, enum tally_metric_type type, const char *help,
                       uint64_t value);
+void tally_metric_counter(struct tally_writer *out, const char *name, const char *help, uint64_t value);
+void tally_metric_gauge(struct tally_writer *out, const char *name, const char *help, uint64_t value);
 
 // tally_mirror_*: what every holder of a mirror tells.
 void tally_metrics_mirror(struct tally_writer *out, const struct tally_mirror_stats *stats,
