@@ -79,7 +79,7 @@ static enum tally_status values_of(struct edge_counting *counting, const struct 
             keys[to - from] = sum.key;
         }
         enum tally_status status =
-            source->get_many(counting->reader, view, first.table, keys, to - from, out_values + from, found);
+            tally_http_get_many(source, counting->reader, view, first.table, keys, to - from, out_values + from, found);
         if (status != TALLY_OK && status != TALLY_NOT_FOUND) return status;
         for (uint32_t i = 0; i < to - from; i++)
             if (status != TALLY_OK || !found[i]) out_values[from + i] = 0;

@@ -204,14 +204,6 @@ static enum tally_status get_numbered(void *reader, const struct tally_http_view
     return TALLY_OK;
 }
 
-static enum tally_status get_many(void *reader, const struct tally_http_view *view, struct tally_bytes table,
-                                  const struct tally_bytes *keys, size_t count, int64_t *out_values, bool *out_found)
-{
-    uint32_t number;
-    enum tally_status status = table_number(reader, view, table, &number);
-    return status ? status : get_numbered(reader, view, number, keys, count, out_values, out_found);
-}
-
 static enum tally_status write_chunk(void *reader, const struct tally_http_view *view, struct tally_cursor *cursor,
                                      uint32_t *chunk, uint8_t *out, size_t *out_bytes, bool *out_more)
 {
@@ -380,7 +372,6 @@ void wasm_client_fill(struct tally_http_source *source)
 {
     source->info = info;
     source->table_info = table_info;
-    source->get_many = get_many;
     source->table = table_number;
     source->get = get_one;
     source->get_numbered = get_numbered;

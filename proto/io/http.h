@@ -103,17 +103,13 @@ struct tally_http_source {
     // TALLY_NOT_FOUND.
     enum tally_status (*table_info)(void *reader, const struct tally_http_view *view, uint32_t table,
                                     struct tally_table_info *out_info);
-    // By name, of one view; fills all of out_values and out_found. TALLY_NOT_FOUND for an unknown table.
-    // count <= TALLY_QUERY_KEYS_MAX.
-    enum tally_status (*get_many)(void *reader, const struct tally_http_view *view, struct tally_bytes table,
-                                  const struct tally_bytes *keys, size_t count, int64_t *out_values, bool *out_found);
     // Number of the named table, for the two below: good for as long as the view. TALLY_NOT_FOUND.
     enum tally_status (*table)(void *reader, const struct tally_http_view *view, struct tally_bytes name,
                                uint32_t *out_table);
     // TALLY_NOT_FOUND, also for a number out of range. `key` of any size.
     enum tally_status (*get)(void *reader, const struct tally_http_view *view, uint32_t table, struct tally_bytes key,
                              int64_t *out_value);
-    // As get_many; a number out of range finds nothing.
+    // Of one view; fills all of out_values and out_found. A number out of range finds nothing. count <= TALLY_QUERY_KEYS_MAX.
     enum tally_status (*get_numbered)(void *reader, const struct tally_http_view *view, uint32_t table,
                                       const struct tally_bytes *keys, size_t count, int64_t *out_values,
                                       bool *out_found);
@@ -149,6 +145,18 @@ struct tally_http_source {
     // Unix milliseconds now. Null: the system's clock.
     uint64_t (*now_ms)(void *ctx);
 };
+
+// Keys of the named table. TALLY_NOT_FOUND for an unknown table; otherwise as get_numbered.
+TALLY_CHECKED static inline enum tally_status tally_http_get_many(const struct tally_http_source *source, void *reader,
+                                                                  const struct tally_http_view *view,
+                                                                  struct tally_bytes table,
+                                                                  const struct tally_bytes *keys, size_t count,
+                                                                  int64_t *out_values, bool *out_found)
+{
+    uint32_t number;
+    enum tally_status status = source->table(reader, view, table, &number);
+    return status ? status : source->get_numbered(reader, view, number, keys, count, out_values, out_found);
+}
 
 // A file that is answered as it is, with an entity tag, so that a browser that has it is told so. All of it is borrowed for as long as the
 // HTTP face runs.

@@ -252,7 +252,7 @@ void http_get_key(struct http_connection *connection, struct tally_bytes path, s
         return;
     }
     if (!pin(connection, &view, &info)) return;
-    enum tally_status status = source->get_many(thread->reader, &view, table, &key, 1, &value, &found);
+    enum tally_status status = tally_http_get_many(source, thread->reader, &view, table, &key, 1, &value, &found);
     source->unpin(thread->reader, &view);
     if (status && status != TALLY_NOT_FOUND) {
         http_error(connection, 503, tally_status_str(status));
@@ -319,7 +319,7 @@ static void keys_answer(struct http_connection *connection, struct tally_bytes t
     struct tally_json json;
     if (!pin(connection, &view, &info)) return;
     enum tally_status status =
-        source->get_many(thread->reader, &view, table, thread->keys, count, thread->values, thread->found);
+        tally_http_get_many(source, thread->reader, &view, table, thread->keys, count, thread->values, thread->found);
     source->unpin(thread->reader, &view);
     if (status && status != TALLY_NOT_FOUND) {
         http_error(connection, 503, tally_status_str(status));

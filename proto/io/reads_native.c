@@ -101,14 +101,6 @@ static enum tally_status get_numbered(void *reader, const struct tally_http_view
     return TALLY_OK;
 }
 
-static enum tally_status get_many(void *reader, const struct tally_http_view *view, struct tally_bytes table,
-                                  const struct tally_bytes *keys, size_t count, int64_t *out_values, bool *out_found)
-{
-    uint32_t number;
-    enum tally_status status = table_number(reader, view, table, &number);
-    return status ? status : get_numbered(reader, view, number, keys, count, out_values, out_found);
-}
-
 static enum tally_status write_chunk(void *reader, const struct tally_http_view *view, struct tally_cursor *cursor,
                                      uint32_t *chunk, uint8_t *out, size_t *out_bytes, bool *out_more)
 {
@@ -132,7 +124,6 @@ enum tally_status tally_reads_native_create(struct tally_mirror *mirror, void *o
         .unpin = unpin,
         .info = info,
         .table_info = table_info,
-        .get_many = get_many,
         .table = table_number,
         .get = get_one,
         .get_numbered = get_numbered,

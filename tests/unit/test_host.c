@@ -62,7 +62,8 @@ static void assert_rows(void *reader, const struct tally_http_view *view, const 
         size_t count = 0;
         for (; count < TALLY_QUERY_KEYS_MAX && at + count < model->rows + 10; count++)
             keys[count] = model_key(at + (uint32_t)count, texts[count]);
-        assert_int_equal(source.get_many(reader, view, test_text("t"), keys, count, values, found), TALLY_OK);
+        assert_int_equal(tally_http_get_many(&source, reader, view, test_text("t"), keys, count, values, found),
+                         TALLY_OK);
         for (size_t i = 0; i < count; i++, at++) {
             assert_int_equal(found[i], at < model->rows);
             assert_int_equal(values[i], at < model->rows ? model->values[at] : 0);
@@ -148,11 +149,12 @@ static void test_odd_keys(void **state)
     keys[7] = tally_bytes(long_key, sizeof long_key);
     keys[8] = tally_bytes(long_key, 0);
     keys[MANY - 1] = test_text("key-3");
-    assert_int_equal(source.get_many(reader, &view, test_text("t"), keys, MANY, values, found), TALLY_OK);
+    assert_int_equal(tally_http_get_many(&source, reader, &view, test_text("t"), keys, MANY, values, found), TALLY_OK);
     for (unsigned i = 0; i < MANY; i++) assert_int_equal(found[i], i == MANY - 1);
     assert_int_equal(values[MANY - 1], 3);
-    assert_int_equal(source.get_many(reader, &view, test_text("u"), keys, 1, values, found), TALLY_NOT_FOUND);
-    assert_int_equal(source.get_many(reader, &view, tally_bytes(long_key, 4000), keys, 1, values, found),
+    assert_int_equal(tally_http_get_many(&source, reader, &view, test_text("u"), keys, 1, values, found),
+                     TALLY_NOT_FOUND);
+    assert_int_equal(tally_http_get_many(&source, reader, &view, tally_bytes(long_key, 4000), keys, 1, values, found),
                      TALLY_NOT_FOUND);
     source.unpin(reader, &view);
     source.close_reader(source.ctx, reader);
@@ -353,7 +355,8 @@ static void *read_on(void *unused)
         source.info(reader, &view, &info);
         if (info.version < last) wrong = "version went back";
         last = info.version;
-        if (source.get_many(reader, &view, test_text("t"), keys, 16, values, found) != TALLY_OK) wrong = "no table";
+        if (tally_http_get_many(&source, reader, &view, test_text("t"), keys, 16, values, found) != TALLY_OK)
+            wrong = "no table";
         for (uint32_t i = 0; i < 16 && !wrong; i++) {
             // Rows 0 to 999 came with version 1 and moved by one with each version since.
             if (!found[i] || values[i] != (int64_t)(i * 61 + info.version - 1)) wrong = "another version's value";
