@@ -55,12 +55,13 @@ static int run_version(int argc, char **argv)
     if (code == CLI_DONE && as_json) {
         code = print_json(json);
     } else if (code == CLI_DONE) {
-        printf("dataset  %s\nepoch    %s\nversion  %lld\ndigest   %s\nkeys     %lld\ncut at   %s\nage      "
-               "%lld ms\n"
+        char age[32] = "-"; // of nothing
+        if (json_is_integer(json_object_get(json, "age_ms")))
+            (void)snprintf(age, sizeof age, "%lld ms", number_of(json, "age_ms"));
+        printf("dataset  %s\nepoch    %s\nversion  %lld\ndigest   %s\nkeys     %lld\ncut at   %s\nage      %s\n"
                "lag      %lld\nstate    %s\n",
                text_of(json, "dataset"), text_of(json, "epoch"), number_of(json, "version"), text_of(json, "digest"),
-               number_of(json, "keys"), text_of(json, "cut_at"), number_of(json, "age_ms"), number_of(json, "lag"),
-               text_of(json, "state"));
+               number_of(json, "keys"), text_of(json, "cut_at"), age, number_of(json, "lag"), text_of(json, "state"));
         if (!cli_flush()) code = CLI_WRONG_USE;
     }
     json_decref(json);
@@ -265,7 +266,7 @@ const struct cli_command cli_get = {
                "\n"
                "Exit codes: 0 every key is there, 1 one is not, 2 wrong use, 3 cannot reach, 4 refused.\n"
                "\n"
-               "Example:\n"
+               "Examples:\n"
                "  tallycast get --at http://127.0.0.1:8091 pages /home /about\n"
                "  cut -f2 events.tsv | sort -u | tallycast get pages -\n",
     .run = run_get,

@@ -243,6 +243,10 @@ class Cli(harness.Case):
         self.assertEqual({name: found[name] for name in ("version", "digest", "epoch")},
                          {name: server.version()[name] for name in ("version", "digest", "epoch")})
         self.assertIn(found["digest"].encode(), self.cli("version", "--at", server.at + "/").stdout)
+        self.assertRegex(self.cli("version", "--at", server.at).stdout, rb"age +\d+ ms")
+        cold = self.edge("cold", self.server("nobody")).start(wait=False)
+        cold.wait_logged("endpoint=http")
+        self.assertRegex(self.cli("version", "--at", cold.at).stdout, rb"cut at +-\nage +-\nlag +0\nstate +cold")
 
     def test_verify(self):
         server = self.server().start()
