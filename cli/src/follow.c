@@ -18,7 +18,7 @@
 
 #define HEAD_BYTES  256u
 #define GRACE_MS    1000u // a file that was renamed may be written to for so long
-#define LATER_MAX   64u   // files that came after the one that was read last
+#define RACES_MAX   16u   // files that are renamed while they are looked for
 #define MAGIC       "TALLYP1\n"
 #define MAGIC_BYTES 8u
 #define NUMBERS     11u
@@ -29,12 +29,10 @@ struct cli_follow {
     int fd, lock;                           // -1: none
     struct cli_position at;                 // of the file at hand; offset: what was read
     uint64_t start, start_line, start_done; // of it
-    uint64_t rotated_ms;                    // another file has its name since; 0: not
+    uint64_t rotated_ms;                    // another file has its name, and nothing came, since; 0: not
     struct cli_follow_batch last;
     uint8_t *stored; // what the position file holds
     size_t stored_room;
-    char *later[LATER_MAX]; // to be read before the log itself
-    unsigned later_count, later_next;
 };
 
 static const struct tally_seed check_seed = {0x7473616379616c6cu, 0x70};
@@ -179,28 +177,6 @@ static void begin(struct cli_follow *follow, int fd, const struct stat *about)
     follow->rotated_ms = 0;
 }
 
-// The next file to be read from its front. False: it is not there yet.
-static bool open_next(struct cli_follow *follow)
-{
-    struct stat about;
-    while (follow->later_next < follow->later_count) {
-        int fd = open(follow->later[follow->later_next++], O_RDONLY | O_CLOEXEC);
-        if (fd >= 0 && fstat(fd, &about) == 0) {
-            begin(follow, fd, &about);
-            return true;
-        }
-        if (fd >= 0) (void)close(fd);
-    }
-    int fd = open(follow->path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return false;
-    if (fstat(fd, &about)) {
-        (void)close(fd);
-        return false;
-    }
-    begin(follow, fd, &about);
-    return true;
-}
-
 static bool packed(const char *name)
 {
     static const char *const ends[] = {".gz", ".xz", ".zst", ".bz2", ".lz4", ".new", ".lock"};
@@ -210,42 +186,116 @@ static bool packed(const char *name)
     return false;
 }
 
+// A file of the log's folder whose name goes on behind the log's.
 struct sibling {
     char path[PATH_MAX];
     struct stat about;
 };
 
-static int older(const void *one, const void *other)
+// The number of NAME.7; 0: it has none.
+static unsigned long number_of(const char *path)
 {
-    const struct timespec *a = &((const struct sibling *)one)->about.st_mtim,
-                          *b = &((const struct sibling *)other)->about.st_mtim;
-    if (a->tv_sec != b->tv_sec) return a->tv_sec < b->tv_sec ? -1 : 1;
-    return (a->tv_nsec > b->tv_nsec) - (a->tv_nsec < b->tv_nsec);
+    const char *dot = strrchr(path, '.');
+    char *end;
+    if (!dot || dot[1] < '0' || dot[1] > '9') return 0;
+    unsigned long number = strtoul(dot + 1, &end, 10);
+    return *end ? 0 : number;
 }
 
-// Files of the log's folder whose names go on behind its name, the one that was written to first in front. How many.
-static unsigned siblings(const struct cli_follow *follow, struct sibling **out_list)
+// In the order in which they were written to last. Times are of the system's ticks: of two of one time .2 is older than .1, and names with dates grow.
+static int order(const struct sibling *one, const struct sibling *other)
 {
-    char folder[PATH_MAX];
-    const char *slash = strrchr(follow->path, '/'), *name = slash ? slash + 1 : follow->path;
-    (void)snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - follow->path) + 1 : 1,
-                   slash ? follow->path : ".");
-    struct sibling *list = calloc(LATER_MAX, sizeof *list);
+    const struct timespec *a = &one->about.st_mtim, *b = &other->about.st_mtim;
+    if (a->tv_sec != b->tv_sec) return a->tv_sec < b->tv_sec ? -1 : 1;
+    if (a->tv_nsec != b->tv_nsec) return a->tv_nsec < b->tv_nsec ? -1 : 1;
+    unsigned long m = number_of(one->path), n = number_of(other->path);
+    if (m && n && m != n) return m > n ? -1 : 1;
+    return strcmp(one->path, other->path);
+}
+
+// Where some follower keeps how far it came.
+static bool is_position_file(const char *path)
+{
+    char magic[MAGIC_BYTES];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool it =
+        fd >= 0 && pread(fd, magic, MAGIC_BYTES, 0) == (ssize_t)MAGIC_BYTES && memcmp(magic, MAGIC, MAGIC_BYTES) == 0;
+    if (fd >= 0) (void)close(fd);
+    return it;
+}
+
+// The log's folder, with a slash; *out_name: the log's name in it.
+static void folder_of(const struct cli_follow *follow, char folder[PATH_MAX + 1], const char **out_name)
+{
+    const char *slash = strrchr(follow->path, '/');
+    *out_name = slash ? slash + 1 : follow->path;
+    (void)snprintf(folder, PATH_MAX + 1, "%.*s", slash ? (int)(slash - follow->path) + 1 : 2,
+                   slash ? follow->path : "./");
+}
+
+// Goes through the log's siblings. `wanted`: the one that this position is of. Null: the first that comes after *after (with an empty
+// path: whose name is not known). False: there is none.
+static bool find_sibling(const struct cli_follow *follow, const struct cli_position *wanted,
+                         const struct sibling *after, struct sibling *out_sibling)
+{
+    char folder[PATH_MAX + 1];
+    const char *name;
+    struct sibling one;
+    bool found = false;
+    folder_of(follow, folder, &name);
     DIR *open_folder = opendir(folder);
-    unsigned count = 0;
-    for (struct dirent *entry; list && open_folder && count < LATER_MAX && (entry = readdir(open_folder));) {
+    for (struct dirent *entry; open_folder && (entry = readdir(open_folder));) {
         if (strncmp(entry->d_name, name, strlen(name)) != 0 || strcmp(entry->d_name, name) == 0 ||
             packed(entry->d_name))
             continue;
-        int size = snprintf(list[count].path, PATH_MAX, "%s%s%s", folder, slash ? "" : "/", entry->d_name);
-        if (size < PATH_MAX && strcmp(list[count].path, follow->position_path) != 0 &&
-            stat(list[count].path, &list[count].about) == 0 && S_ISREG(list[count].about.st_mode))
-            count++;
+        int size = snprintf(one.path, sizeof one.path, "%s%s", folder, entry->d_name);
+        if (size >= PATH_MAX || stat(one.path, &one.about) || !S_ISREG(one.about.st_mode)) continue;
+        if (wanted) {
+            if (!is(wanted, &one.about)) continue;
+        } else {
+            struct sibling last = *after;
+            if (!last.path[0]) memcpy(last.path, one.path, sizeof last.path); // of one time: neither is later
+            if (order(&one, &last) <= 0 || (found && order(&one, out_sibling) >= 0) || is_position_file(one.path))
+                continue;
+        }
+        *out_sibling = one;
+        found = true;
     }
     if (open_folder) (void)closedir(open_folder);
-    if (count) qsort(list, count, sizeof *list, older);
-    *out_list = list;
-    return count;
+    return found;
+}
+
+// The next file to be read from its front: the sibling that comes after the one at hand, however many times the log was renamed since; when
+// there is none and `log_too`, the log itself. False: it is not there yet.
+static bool open_next(struct cli_follow *follow, bool log_too)
+{
+    for (unsigned races = 0; races < RACES_MAX; races++) {
+        struct sibling here = {0}, next;
+        struct stat about;
+        // The log first: what is renamed from now on is found among its siblings.
+        int fd = log_too ? open(follow->path, O_RDONLY | O_CLOEXEC) : -1;
+        if (follow->fd >= 0) {
+            if (!find_sibling(follow, &follow->at, NULL, &here) && fstat(follow->fd, &here.about)) here.path[0] = 0;
+            if (find_sibling(follow, NULL, &here, &next)) {
+                if (fd >= 0) (void)close(fd);
+                const struct cli_position at = {.device = next.about.st_dev, .inode = next.about.st_ino};
+                fd = open(next.path, O_RDONLY | O_CLOEXEC);
+                if (fd >= 0 && fstat(fd, &about) == 0 && is(&at, &about)) {
+                    begin(follow, fd, &about);
+                    return true;
+                }
+                if (fd >= 0) (void)close(fd);
+                continue; // it was renamed meanwhile
+            }
+        }
+        if (fd >= 0 && fstat(fd, &about) == 0) {
+            begin(follow, fd, &about);
+            return true;
+        }
+        if (fd >= 0) (void)close(fd);
+        return false;
+    }
+    return false;
 }
 
 // Goes on at `position` in an open file, which is the one that it is of.
@@ -258,23 +308,24 @@ static void go_on(struct cli_follow *follow, int fd, const struct stat *about, c
     follow->start_done = position->done;
 }
 
-// The log was renamed since: the file that was read is among its siblings, and those after it were not read at all.
+// The log was renamed since: the file that was read is among its siblings.
 static bool find_renamed(struct cli_follow *follow, const struct cli_position *position)
 {
-    struct sibling *list;
-    unsigned count = siblings(follow, &list), at = 0;
-    while (at < count && !is(position, &list[at].about)) at++;
-    int fd = at < count ? open(list[at].path, O_RDONLY | O_CLOEXEC) : -1;
-    bool found = fd >= 0 && (uint64_t)list[at].about.st_size >= position->offset && head_fits(fd, position);
-    if (found) {
-        go_on(follow, fd, &list[at].about, position);
-        follow->rotated_ms = 1; // nobody writes to it any more
-        while (++at < count) follow->later[follow->later_count++] = strdup(list[at].path);
-    } else if (fd >= 0) {
-        (void)close(fd);
+    struct sibling found;
+    struct stat about;
+    for (unsigned races = 0; races < RACES_MAX && find_sibling(follow, position, NULL, &found); races++) {
+        int fd = open(found.path, O_RDONLY | O_CLOEXEC);
+        if (fd >= 0 && fstat(fd, &about) == 0 && is(position, &about)) {
+            if ((uint64_t)about.st_size < position->offset || !head_fits(fd, position)) {
+                (void)close(fd);
+                return false;
+            }
+            go_on(follow, fd, &about, position);
+            return true;
+        }
+        if (fd >= 0) (void)close(fd); // it was renamed meanwhile
     }
-    free(list);
-    return found;
+    return false;
 }
 
 // Back to where it was.
@@ -343,7 +394,6 @@ void cli_follow_close(struct cli_follow **follow)
     *follow = NULL;
     if (closing->fd >= 0) (void)close(closing->fd);
     if (closing->lock >= 0) (void)close(closing->lock);
-    for (unsigned i = 0; i < closing->later_count; i++) free(closing->later[i]);
     free(closing->stored);
     free(closing);
 }
@@ -363,13 +413,13 @@ static enum cli_follow_got at_end(struct cli_follow *follow)
         if (stat(follow->path, &named) || is(&follow->at, &named)) return CLI_FOLLOW_WAIT;
         follow->rotated_ms = cli_now_ms();
     }
-    if (cli_now_ms() - follow->rotated_ms < GRACE_MS || !open_next(follow)) return CLI_FOLLOW_WAIT;
-    return CLI_FOLLOW_END;
+    // One that was renamed and has a later one beside it is not written to any more.
+    return open_next(follow, cli_now_ms() - follow->rotated_ms >= GRACE_MS) ? CLI_FOLLOW_END : CLI_FOLLOW_WAIT;
 }
 
 enum cli_follow_got cli_follow_read(struct cli_follow *follow, uint8_t *to, size_t room, size_t *out_size)
 {
-    if (follow->fd < 0 && !open_next(follow)) return CLI_FOLLOW_WAIT;
+    if (follow->fd < 0 && !open_next(follow, true)) return CLI_FOLLOW_WAIT;
     // Of a file that was truncated and has grown beyond where it was the front is another.
     if (follow->at.head_size && !head_fits(follow->fd, &follow->at)) return at_end(follow);
     ssize_t got = pread(follow->fd, to, room, (off_t)follow->at.offset);
@@ -380,6 +430,7 @@ enum cli_follow_got cli_follow_read(struct cli_follow *follow, uint8_t *to, size
     }
     if (got == 0) return at_end(follow);
     follow->at.offset += (uint64_t)got;
+    if (follow->rotated_ms) follow->rotated_ms = cli_now_ms();
     head_learn(follow);
     *out_size = (size_t)got;
     return CLI_FOLLOW_DATA;

@@ -7,8 +7,11 @@
 // Who starts again sends the batch of the position file once more, under the same producer and number: the server counts it, or says that it did; and
 // reads on behind it. The batch is kept itself, not the lines: they may be gone by then.
 //
-// Rotation. Renamed and made anew: the old file is read until nothing has come for a second after the new one is there, then the new one. While nobody
-// followed: the old one is looked for by its inode among files of the folder whose names begin with the log's name, then those that came after it.
+// Rotation. Renamed and made anew: the old file is read to its end, then the one that was written to after it, and so on to the log: files of the folder whose
+// names begin with the log's name, in the order of their times. So it does not matter how often the log was renamed since, by whatever scheme,
+// whether somebody followed meanwhile or waited for the server. The last one before the log is read until nothing has come for a second after
+// the new one is there. Who starts again looks for the file by its inode. What is packed (.gz ...)
+// before it was read is not read; a copy that somebody leaves there under such a name, later than the file at hand, is.
 // Copied and truncated: seen by its size, or by its first bytes being others; it is read from the front. What was written between the last look and the truncation is
 // in the copy, which nobody reads.
 //

@@ -37,6 +37,14 @@ class Follower:
         self.starts += 1
         return self
 
+    def files(self):
+        """The names of what it has open."""
+        folder, found = f"/proc/{self.process.pid}/fd", []
+        for name in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(os.readlink(f"{folder}/{name}"))
+        return found
+
     def kill(self):
         if self.process:
             self.process.kill()
@@ -170,6 +178,39 @@ class Follow(harness.Case):
         self.follower.start()
         self.wait_counted()
         self.follower.stop()
+
+    def rotate(self, times):
+        for _ in range(times):
+            self.log.write(self.some())
+            self.log.rename()
+            self.log.write(self.some(10))
+            self.log.reopen()
+            time.sleep(0.02)  # so that the files' times differ
+        self.log.write(self.some())
+
+    def test_renamed_more_than_once_before_it_looks(self):
+        """Rotated faster than it reads, or while it waits for the server: no file is left out."""
+        self.log.write(self.some())
+        self.follower.start()
+        self.wait_counted()
+        self.rotate(5)
+        self.wait_counted()
+        self.place.kill()
+        self.rotate(4)
+        self.place.start()
+        self.wait_counted()
+        # Another follower's position is no part of the log.
+        shutil.copy(f"{self.log.path}.tallycast", f"{self.log.path}.other")
+        # The names that it saw when it started are of other files when it comes to them.
+        self.follower.kill()
+        self.rotate(3)
+        self.place.kill()
+        self.follower.start()
+        wait_until(lambda: any("events.log" in link and not link.endswith(".lock") for link in self.follower.files()), "it reads")
+        self.rotate(3)
+        self.place.start()
+        self.wait_counted()
+        self.assertEqual(self.follower.stop()["bad_lines"], 0)
 
     def test_copied_and_truncated(self):
         self.follower.start()
