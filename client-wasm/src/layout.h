@@ -326,21 +326,27 @@ static inline bool line_open(const struct row *rows) { return rows[PAGE_LINE_ROW
 // The bits of line_match that are of rows: in the place of the first line's first one is the page's head.
 static inline unsigned line_rows(uint32_t line) { return 15u ^ (line == 0); }
 
+// Which of a line's rows it is that has the fingerprint, if one has: at most one does, and the first is told where none of the others
+// is it. Where a row lies in its line cannot be predicted, and a wrong guess costs as much as all the rest of a read of hot
+// memory: so this is arithmetic.
+static inline size_t line_place(const struct row *rows, uint64_t fingerprint)
+{
+    size_t place = (size_t)(rows[1].fingerprint == fingerprint) + 2 * (size_t)(rows[2].fingerprint == fingerprint) +
+                   3 * (size_t)(rows[3].fingerprint == fingerprint);
+    __asm__("" : "+r"(place)); // or gcc makes branches of the comparisons again
+    return place;
+}
+
 // The row, or null. Cost: one line, the next one only when that is full.
 //
-// Of a line's rows at most one has the fingerprint, so it is the first one or the one that the sum below names. Where the row lies in
-// its line cannot be predicted, and a wrong guess costs as much as all the rest of a read of hot memory: so the sum is
-// arithmetic, and the one comparison that a branch depends on is almost always true. The head, in the place of the first line's
-// first row, is no row even where its generation looks like the fingerprint.
+// The one comparison that a branch depends on is almost always true. The head, in the place of the first line's first row, is no row even
+// where its generation looks like the fingerprint.
 static inline const struct row *page_find(const union page *page, uint64_t fingerprint)
 {
     uint32_t line = home_line(fingerprint);
     for (uint32_t n = 0; n < PAGE_LINES; n++, line = (line + 1) & (PAGE_LINES - 1)) {
         const struct row *rows = &page->cells[line * PAGE_LINE_ROWS];
-        size_t place = (size_t)(rows[1].fingerprint == fingerprint) + 2 * (size_t)(rows[2].fingerprint == fingerprint) +
-                       3 * (size_t)(rows[3].fingerprint == fingerprint);
-        __asm__("" : "+r"(place)); // or gcc makes branches of the comparisons again
-        const struct row *row = &rows[place];
+        const struct row *row = &rows[line_place(rows, fingerprint)];
         if (__builtin_expect(row->fingerprint == fingerprint, 1) && __builtin_expect(row != page->cells, 1)) return row;
         if (line_open(rows)) return NULL;
     }
