@@ -236,8 +236,43 @@ static void test_random_faults(void **state)
     }
 }
 
+// A server whose data was put back says so by a heartbeat, before the edge comes to ask: it is asked all the same, once, for it must learn what is held.
+static void test_a_server_that_fell_back_is_asked(void **state)
+{
+    (void)state;
+    assert_int_equal(world_try_init(&world, 1, (struct tally_sync_options){0}), TALLY_OK);
+    for (unsigned i = 0; i < 3; i++) world_server_cut(&world.servers[0], 7, world.now.unix_ms);
+    tally_sync_connected(world.sync, world.now, 0);
+    world_answer_now(&world);
+    assert_int_equal(world_info(&world).held.version, 3);
+    // A request is under way when the connection ends: the next one has to wait for its end.
+    world_server_cut(&world.servers[0], 7, world.now.unix_ms);
+    world_message(&world, 0, world_heartbeat(&world.servers[0], world.now.unix_ms));
+    assert_true(world.asked);
+    uint64_t lost = world.request;
+    tally_sync_disconnected(world.sync, world.now, 0);
+    world.servers[0].version = 1;
+    tally_sync_connected(world.sync, world.now, 0);
+    world_message(&world, 0, world_heartbeat(&world.servers[0], world.now.unix_ms));
+    world.asked = false;
+    tally_sync_answer_failed(world.sync, world.now, 0, lost, TALLY_UNREACHABLE);
+    for (unsigned i = 0; i < 100 && !world.asked; i++) world_pass(&world, 100);
+    assert_true(world.asked);
+    assert_int_equal(world.ask.version, 3);
+    world_answer_now(&world);
+    unsigned sends = world.sends;
+    for (unsigned i = 0; i < 100; i++) {
+        world_message(&world, 0, world_heartbeat(&world.servers[0], world.now.unix_ms));
+        world_pass(&world, 100);
+    }
+    assert_int_equal(world.sends, sends);
+    tally_sync_destroy(&world.sync);
+    assert_int_equal(world.memory.blocks, 0);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random_faults)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random_faults),
+                                       cmocka_unit_test(test_a_server_that_fell_back_is_asked)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
