@@ -244,39 +244,27 @@ class Truth(threading.Thread):
         self.mirror.close()
 
 
-class Reader(threading.Thread):
-    """One connection that reads keys again and again, one by one, several at once and by a guest, and keeps every answer."""
+class Asker(threading.Thread):
+    """One connection that asks again and again, and keeps every answer; by their places they must not go back. Subclasses say what a round of
+    asking brings (round) and where an answer stands (place)."""
 
-    def __init__(self, case, edge, files, guest):
+    def __init__(self, case, daemon, files):
         super().__init__(daemon=True)
-        self.edge, self.files, self.guest = edge, files, guest
+        self.asked, self.files = daemon, files
         self.answers, self.failed, self.ending = [], None, threading.Event()
         case.addCleanup(self.end)
         self.start()
 
-    def ask(self, connection, method, path, body=None):
-        connection.request(method, path, body=body)
-        answer = connection.getresponse()
-        text = answer.read()
-        assert answer.status in (200, 404), (answer.status, text)
-        return json.loads(text)
-
     def run(self):
-        parts = urllib.parse.urlsplit(self.edge.at)
+        parts = urllib.parse.urlsplit(self.asked.at)
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
-        last = 0
+        last = None
         try:
             while not self.ending.is_set():
-                file = self.files[len(self.answers) % len(self.files)]
-                one = self.ask(connection, "GET", f"/v1/get/files/{file}")
-                many = self.ask(connection, "POST", "/v1/get", json.dumps({"table": "files", "keys": self.files}))
-                found = [(one["version"], [file], [one.get("value")]), (many["version"], self.files, many["values"])]
-                if self.guest:
-                    said = self.ask(connection, "GET", f"/v1/guest/{self.guest}/{file}")
-                    found.append((said["version"], [file], [said["file"]]))
-                for answer in found:
-                    assert answer[0] >= last, f"from version {last} back to {answer[0]}"
-                    last = answer[0]
+                for answer in self.round(connection):
+                    place = self.place(answer)
+                    assert last is None or place >= last, f"from {last} back to {place}"
+                    last = place
                     self.answers.append(answer)
                 self.ending.wait(0.001)
         except Exception as error:
@@ -286,6 +274,34 @@ class Reader(threading.Thread):
     def end(self):
         self.ending.set()
         self.join(30)
+
+
+class Reader(Asker):
+    """Reads keys one by one, several at once and by a guest. An answer: version, files, values."""
+
+    def __init__(self, case, edge, files, guest):
+        self.guest = guest
+        super().__init__(case, edge, files)
+
+    def ask(self, connection, method, path, body=None):
+        connection.request(method, path, body=body)
+        answer = connection.getresponse()
+        text = answer.read()
+        assert answer.status in (200, 404), (answer.status, text)
+        return json.loads(text)
+
+    def place(self, answer):
+        return answer[0]
+
+    def round(self, connection):
+        file = self.files[len(self.answers) % len(self.files)]
+        one = self.ask(connection, "GET", f"/v1/get/files/{file}")
+        many = self.ask(connection, "POST", "/v1/get", json.dumps({"table": "files", "keys": self.files}))
+        found = [(one["version"], [file], [one.get("value")]), (many["version"], self.files, many["values"])]
+        if self.guest:
+            said = self.ask(connection, "GET", f"/v1/guest/{self.guest}/{file}")
+            found.append((said["version"], [file], [said["file"]]))
+        return found
 
     def check(self, case, truth):
         case.assertIsNone(self.failed)

@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guests of one's own in the edge: what they answer under load, each answer held against the version that it names; and what becomes of guests
 that are wrong in every way there is."""
-import http.client
 import json
 import os
 import shutil
 import struct
-import threading
 import time
 import unittest
-import urllib.parse
 
 import harness
-from guests import Truth
+from guests import Asker, Truth
 from harness import BIN, Feeder, get, metric, request, stream, wait_until
 
 EXAMPLES = BIN.parent / "wasm" / "examples"
@@ -30,21 +27,18 @@ def keys_of(lines, table, count):
     return [key for key, _ in counts.most_common(count)]
 
 
-class Caller(threading.Thread):
-    """Calls a guest on one connection, again and again, and keeps what was answered; version by version it must not go back."""
+class Caller(Asker):
+    """Calls a guest. An answer: epoch, version, files, what it said."""
 
     def __init__(self, case, daemon, name, files):
-        super().__init__(daemon=True)
-        self.daemon_, self.name_, self.files = daemon, name, files
-        self.answers, self.failed, self.ending = [], None, threading.Event()
-        case.addCleanup(self.end)
-        self.start()
+        self.guest = name
+        super().__init__(case, daemon, files)
 
     def once(self, connection, files):
         if len(files) == 1:
-            connection.request("GET", f"/v1/guest/{self.name_}/{files[0]}")
+            connection.request("GET", f"/v1/guest/{self.guest}/{files[0]}")
         else:
-            connection.request("POST", f"/v1/guest/{self.name_}", "\n".join(files) + "\n")
+            connection.request("POST", f"/v1/guest/{self.guest}", "\n".join(files) + "\n")
         answer = connection.getresponse()
         body = answer.read()
         assert answer.status == 200, (answer.status, body)
@@ -52,25 +46,12 @@ class Caller(threading.Thread):
         assert int(answer.headers["Tallycast-Version"]) == found["version"], (answer.headers, found)
         return int(answer.headers["Tallycast-Epoch"], 16), found["version"], files, found
 
-    def run(self):
-        parts = urllib.parse.urlsplit(self.daemon_.at)
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
-        last = (0, 0)
-        try:
-            while not self.ending.is_set():
-                for files in ([self.files[len(self.answers) % len(self.files)]], self.files):
-                    answer = self.once(connection, files)
-                    assert answer[:2] >= last, f"from {last} back to {answer[:2]}"
-                    last = answer[:2]
-                    self.answers.append(answer)
-                self.ending.wait(0.001)
-        except Exception as error:
-            self.failed = error
-        connection.close()
+    def place(self, answer):
+        return answer[:2]
 
-    def end(self):
-        self.ending.set()
-        self.join(30)
+    def round(self, connection):
+        for files in ([self.files[len(self.answers) % len(self.files)]], self.files):
+            yield self.once(connection, files)
 
     def check(self, case, truth):
         """How many answers were held against a version that the truth knows, of how many versions."""
@@ -133,11 +114,11 @@ class Examples(Guest):
             checked, versions = caller.check(self, truth)
             self.assertGreater(checked, len(caller.answers) * 0.9)
             self.assertGreater(versions, 50)
-            print(f"{caller.daemon_.name} {caller.name_}: {len(caller.answers)} answers, {checked} checked in {versions} versions")
+            print(f"{caller.asked.name} {caller.guest}: {len(caller.answers)} answers, {checked} checked in {versions} versions")
         for edge in edges:
             self.assertEqual(metric(edge.at, "tally_guest_trapped_total"), 0)
             self.assertEqual(metric(edge.at, "tally_guest_calls_total"),
-                             sum(len(caller.answers) for caller in callers if caller.daemon_ is edge))
+                             sum(len(caller.answers) for caller in callers if caller.asked is edge))
 
     def test_what_the_example_answers(self):
         server, edge = self.pair(("share", C))
