@@ -5,6 +5,7 @@
 //
 //   test_counts_threads [ROUNDS]
 #include "../support/random.h"
+#include "check.h"
 
 #include <edge/counts/counts.h>
 #include <messages/messages.h>
@@ -13,14 +14,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define CHECK(condition)                                                                                               \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                            \
-            abort();                                                                                                   \
-        }                                                                                                              \
-    } while (0)
 
 #define THREADS    6u
 #define DRAINS_MIN 60u // so that everything that the drainer does has happened

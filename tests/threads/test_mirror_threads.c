@@ -4,6 +4,8 @@
 // readers that come and go, stats from aside, and an applier that never waits for any of them. Run by ThreadSanitizer too.
 //
 //   test_mirror_threads [VERSIONS]
+#include "check.h"
+
 #include "../support/transfers.h"
 
 #include <pthread.h>
@@ -13,14 +15,6 @@
 
 #define KEYS    600u
 #define READERS 4u
-
-#define CHECK(condition)                                                                                               \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                            \
-            abort();                                                                                                   \
-        }                                                                                                              \
-    } while (0)
 
 static struct tally_mirror *mirror;
 static atomic_bool done;

@@ -5,6 +5,8 @@
 // verifying concurrent objects", 1993). Run by ThreadSanitizer too.
 //
 //   test_tally_threads [ROUNDS]
+#include "check.h"
+
 #include "../support/random.h"
 
 #include <linux/futex.h>
@@ -15,14 +17,6 @@
 #include <sys/syscall.h>
 #include <tallycast/tally.h>
 #include <unistd.h>
-
-#define CHECK(condition)                                                                                               \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                            \
-            abort();                                                                                                   \
-        }                                                                                                              \
-    } while (0)
 
 #define THREADS 4u
 
