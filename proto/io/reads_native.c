@@ -6,9 +6,11 @@
 struct tally_reads_native {
     struct tally_mirror *mirror;
     void *owner;
+    enum tally_status (*ready)(void *owner); // may be null
 };
 
 struct native_reader {
+    const struct tally_reads_native *reads;
     struct tally_reader reader;
     uint8_t scratch[TALLY_CHUNK_BYTES_MAX];
 };
@@ -28,6 +30,7 @@ static enum tally_status open_reader(void *ctx, unsigned thread, void **out_read
     (void)thread;
     struct native_reader *reader = malloc(sizeof *reader);
     if (!reader) return TALLY_NO_MEMORY;
+    reader->reads = reads;
     enum tally_status status = tally_reader_open(reads->mirror, &reader->reader);
     if (status)
         free(reader);
@@ -47,7 +50,10 @@ static void close_reader(void *ctx, void *reader)
 static enum tally_status pin(void *reader, struct tally_http_view *out_view)
 {
     struct native_reader *native = reader;
+    const struct tally_reads_native *reads = native->reads;
     struct tally_view view;
+    enum tally_status status = reads->ready ? reads->ready(reads->owner) : TALLY_OK;
+    if (status) return status;
     tally_view_pin(&native->reader, &view);
     memcpy(out_view->opaque, &view, sizeof view);
     return TALLY_OK;
@@ -114,7 +120,7 @@ enum tally_status tally_reads_native_create(struct tally_mirror *mirror, void *o
 {
     struct tally_reads_native *reads = malloc(sizeof *reads);
     if (!reads) return TALLY_NO_MEMORY;
-    *reads = (struct tally_reads_native){mirror, owner};
+    *reads = (struct tally_reads_native){.mirror = mirror, .owner = owner};
     *out_reads = reads;
     *out_source = (struct tally_http_source){
         .ctx = reads,
@@ -130,6 +136,11 @@ enum tally_status tally_reads_native_create(struct tally_mirror *mirror, void *o
         .write_chunk = write_chunk,
     };
     return TALLY_OK;
+}
+
+void tally_reads_native_before(struct tally_reads_native *reads, enum tally_status (*ready)(void *owner))
+{
+    reads->ready = ready;
 }
 
 void tally_reads_native_destroy(struct tally_reads_native **reads)

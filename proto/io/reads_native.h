@@ -14,6 +14,8 @@ struct tally_reads_native;
 TALLY_CHECKED enum tally_status tally_reads_native_create(struct tally_mirror *mirror, void *owner,
                                                           struct tally_reads_native **out_reads,
                                                           struct tally_http_source *out_source);
+// Has `ready(owner)` called before each view is pinned, by the thread that pins; its status, if not TALLY_OK, is that of the pin. Before the reads begin.
+void tally_reads_native_before(struct tally_reads_native *reads, enum tally_status (*ready)(void *owner));
 void tally_reads_native_destroy(struct tally_reads_native **reads);
 void *tally_reads_native_owner(void *source_ctx);
 

@@ -88,14 +88,25 @@ static void on_both(void *ctx, void (*one)(void *), void *one_ctx, void (*other)
         other(other_ctx);
 }
 
-static const struct tally_server_ops core_ops = {
-    .publish = on_publish, .reply = on_reply, .event = on_event, .both = on_both};
+static bool on_may_lag(void *ctx) { return lag_may(&((struct daemon *)ctx)->lag); }
+static void on_current(void *ctx) { lag_current(&((struct daemon *)ctx)->lag); }
+
+static const struct tally_server_ops core_ops = {.publish = on_publish,
+                                                 .reply = on_reply,
+                                                 .event = on_event,
+                                                 .both = on_both,
+                                                 .may_lag = on_may_lag,
+                                                 .current = on_current};
 
 // ---------------------------------------------------------------------------------------------------- end
 
 // The loop ends when the last answers have gone. NNG's sockets stay as they are until the process is gone: nng_close (1.5.2) can wait
 // for ever while a peer is connecting.
-static void end_finish(struct daemon *daemon) { uv_stop(&daemon->loop); }
+static void end_finish(struct daemon *daemon)
+{
+    lag_end(&daemon->lag);
+    uv_stop(&daemon->loop);
+}
 
 static void on_failed(uv_timer_t *timer)
 {
@@ -151,9 +162,22 @@ static void tick(struct daemon *daemon)
     if (status) fail(daemon, status);
 }
 
+// A tick that came before its time counts as one: the next is due a whole one later, or at full load it would cut a short record between two full ones.
 void daemon_after_input(struct daemon *daemon)
 {
-    if (!daemon->ending && tally_server_hurry(daemon->server)) tick(daemon);
+    if (daemon->ending || !tally_server_hurry(daemon->server)) return;
+    tick(daemon);
+    uv_update_time(&daemon->loop);
+    if (!daemon->ending) (void)uv_timer_again(&daemon->tick);
+}
+
+// An HTTP thread waits for the newest version.
+static void on_wanted(void *ctx)
+{
+    struct daemon *daemon = ctx;
+    if (daemon->ending) return;
+    enum tally_status status = tally_server_current(daemon->server, daemon_now_ms());
+    if (status && status != TALLY_STALLED) fail(daemon, status);
 }
 
 static void on_ingest(void *ctx, uint32_t token, struct tally_bytes request)
@@ -205,7 +229,8 @@ static void on_signal(uv_signal_t *signal, int number)
 
 static bool loop_open(struct daemon *daemon)
 {
-    if (uv_loop_init(&daemon->loop)) return daemon_refuse(daemon, EXIT_REFUSED, TALLY_NO_MEMORY, "event loop");
+    if (uv_loop_init(&daemon->loop) || lag_open(&daemon->lag, &daemon->loop, on_wanted, daemon))
+        return daemon_refuse(daemon, EXIT_REFUSED, TALLY_NO_MEMORY, "event loop");
     daemon->loop_open = true;
     (void)uv_timer_init(&daemon->loop, &daemon->tick);
     (void)uv_timer_init(&daemon->loop, &daemon->refusals);

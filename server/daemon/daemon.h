@@ -23,6 +23,7 @@
 #include "../store/data_dir.h"
 #include "../store/snapshot_files.h"
 #include "inputs.h"
+#include "lag.h"
 #include "options.h"
 #include "statsd.h"
 #include "timed_log.h"
@@ -58,6 +59,7 @@ struct daemon {
     unsigned quiet_rounds;
 
     // HTTP.
+    struct lag lag; // of the mirror that it reads
     struct tally_reads_native *reads;
     struct tally_http *http;
     struct tally_feed *feed; // to the guests of /v1/stream

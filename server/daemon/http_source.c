@@ -192,6 +192,8 @@ static bool count(void *ctx, void *reader, struct tally_http_count *count)
     return inputs_count(&daemon->inputs, count);
 }
 
+static enum tally_status before_read(void *owner) { return lag_read(&((struct daemon *)owner)->lag); }
+
 bool http_open(struct daemon *daemon)
 {
     struct tally_http_source source;
@@ -213,6 +215,7 @@ bool http_open(struct daemon *daemon)
     tally_feed_restart(daemon->feed, &recovered);
     status = tally_reads_native_create(tally_server_mirror(daemon->server), daemon, &daemon->reads, &source);
     if (status) return daemon_refuse(daemon, EXIT_CANNOT_REACH, status, "--http");
+    tally_reads_native_before(daemon->reads, before_read);
     source.state = state;
     source.ready = ready;
     source.count = count;

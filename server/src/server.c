@@ -9,6 +9,8 @@
 #define SNAPSHOT_CHUNKS    4u
 #define PIN_IDLE_MS        10000u
 #define WAITERS_MAX        65536u
+#define LAG_VERSIONS       16u
+#define LAG_CHANGES        4096u
 
 static void defaults(struct tally_server_options *options)
 {
@@ -20,6 +22,8 @@ static void defaults(struct tally_server_options *options)
     if (!options->snapshot_chunks) options->snapshot_chunks = SNAPSHOT_CHUNKS;
     if (!options->pin_idle_ms) options->pin_idle_ms = PIN_IDLE_MS;
     if (!options->waiters_max) options->waiters_max = WAITERS_MAX;
+    if (!options->lag_versions) options->lag_versions = LAG_VERSIONS;
+    if (!options->lag_changes) options->lag_changes = LAG_CHANGES;
 }
 
 static enum tally_status init(struct tally_server *server)
@@ -31,6 +35,8 @@ static enum tally_status init(struct tally_server *server)
                                                 .salt = options->seed_new.k1,
                                                 .waiters_max = options->waiters_max};
     server->frame = tally_writer_growable(server->alloc);
+    server->merged = tally_writer_growable(server->alloc);
+    tally_behind_init(&server->behind, server->alloc);
     server->answer = tally_writer_growable(server->alloc);
     server->snapshot_out = tally_writer_growable(server->alloc);
     server->found = tally_alloc_resize(server->alloc, NULL, TALLY_QUERY_KEYS_MAX * sizeof *server->found);
@@ -86,7 +92,9 @@ void tally_server_destroy(struct tally_server **server)
     tally_gather_deinit(&s->gather);
     tally_history_deinit(&s->history);
     tally_state_deinit(&s->state);
+    tally_behind_deinit(&s->behind);
     tally_writer_free(&s->frame);
+    tally_writer_free(&s->merged);
     tally_writer_free(&s->answer);
     tally_writer_free(&s->snapshot_out);
     tally_alloc_free(s->alloc, s->found);
@@ -169,6 +177,7 @@ void tally_server_stats(const struct tally_server *server, struct tally_server_s
     stats.snapshot_version = server->snapshot_previous;
     stats.pending_batches = server->gather.count;
     stats.pending_bytes = tally_gather_bytes(&server->gather);
+    stats.mirror_behind = server->behind.versions;
     stats.failed = server->failed;
     *out_stats = stats;
 }

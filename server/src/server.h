@@ -11,7 +11,7 @@
 //                                     reply   ◄── verdict of each batch                    │
 //
 // It stops rather than serve what is not right: when the log does not take a record, when memory ends while a durable record is applied,
-// or when the mirror refuses the server's own frame, nothing is published or acknowledged, the failing call and every later
+// or when the mirror refuses the server's own frame (or several merged, see ops->may_lag), nothing is published or acknowledged, the failing call and every later
 // tick give that status, requests are answered with TALLY_BUSY, and the process is to end and start again from snapshot and log.
 //
 // Threads: an object belongs to one thread (or the caller's lock). The functions of the table are called from inside the inputs
@@ -77,6 +77,11 @@ struct tally_server_ops {
     // Calls one(one_ctx) and other(other_ctx), in any order or at the same time in two threads, and returns when both have returned. They
     // share nothing that either changes, and call none of the ops. May be null: one after the other. Called by tally_server_recover.
     void (*both)(void *ctx, void (*one)(void *), void *one_ctx, void (*other)(void *), void *other_ctx);
+    // Whether the mirror may stay behind a version of many changes: nobody reads it. Called before anything of that version is told to anyone,
+    // for each version anew. From true on, whoever is about to read must have tally_server_current called first. May be null: it never stays behind.
+    bool (*may_lag)(void *ctx);
+    // The mirror is at the newest version again. May be null.
+    void (*current)(void *ctx);
 };
 
 // ---------------------------------------------------------------------------------------------------- object
@@ -109,6 +114,8 @@ struct tally_server_options {
     uint32_t snapshot_chunks; // 4: chunks of a snapshot written in one tick
     uint64_t pin_idle_ms;     // 10000: a whole state that nobody asks on for so long is let go
     uint32_t waiters_max;     // 65536: requests waiting for one tick
+    uint32_t lag_versions;    // 16: versions that the mirror may be behind while nobody reads it ...
+    uint32_t lag_changes;     // 4096: ... each of which changed so many rows or more, and a 64th of all
     // For tests only. 0: none. Two keys count as clashing when their fingerprints agree in these bits.
     uint64_t clash_mask;
     uint32_t frame_bytes_max; // 0: that of limits.h
@@ -157,6 +164,10 @@ void tally_server_define(struct tally_server *server, uint64_t token, struct tal
 // does a bounded piece of whatever snapshot or trim is under way. Any status but TALLY_OK is final: see the top.
 TALLY_CHECKED enum tally_status tally_server_tick(struct tally_server *server, uint64_t now_ms);
 
+// Has the mirror take what it stayed behind; it never does when ops->may_lag is null. Nothing happens when it is at the newest version. TALLY_STALLED:
+// readers hold too many old versions, try again later. Any other status but TALLY_OK is final, as of tick. Cost: an apply of what changed.
+TALLY_CHECKED enum tally_status tally_server_current(struct tally_server *server, uint64_t now_ms);
+
 // True when it is worth to tick before the time: the record has room for two more batches of the largest size.
 bool tally_server_hurry(const struct tally_server *server);
 
@@ -165,7 +176,7 @@ TALLY_CHECKED enum tally_status tally_server_stop(struct tally_server *server, u
 
 // ---------------------------------------------------------------------------------------------------- what is known
 
-// For readers of other threads.
+// For readers of other threads: see ops->may_lag.
 struct tally_mirror *tally_server_mirror(struct tally_server *server);
 
 struct tally_server_stats {
@@ -196,6 +207,7 @@ struct tally_server_stats {
     uint64_t pins;                            // whole states held for late joiners now
     uint64_t snapshots, snapshot_version;
     uint64_t pending_batches, pending_bytes;
+    uint32_t mirror_behind;   // versions
     enum tally_status failed; // TALLY_OK while it works
 };
 

@@ -190,12 +190,20 @@ static void notice_ahead(struct tally_server *server, const struct tally_catch_u
     server->overtaken = server->epoch_due = true;
 }
 
+// Before the mirror is read. False: the request is refused.
+static bool current(struct tally_server *server, uint64_t token, uint64_t now_ms)
+{
+    enum tally_status status = tally_server_current(server, now_ms);
+    if (status) refuse(server, token, TALLY_BUSY, server->failed ? closed(server) : tally_status_str(status));
+    return status == TALLY_OK;
+}
+
 static void answer_catch_up(struct tally_server *server, uint64_t token, const struct tally_catch_up *catch_up,
                             uint64_t now_ms)
 {
     struct tally_answer answer;
     enum tally_catchup_how how = TALLY_CATCHUP_CURRENT;
-    if (!ours(server, token, catch_up->dataset)) return;
+    if (!ours(server, token, catch_up->dataset) || !current(server, token, now_ms)) return;
     notice_ahead(server, catch_up);
     enum tally_status status = tally_catchup_answer(&server->catchup, &server->history, catch_up,
                                                     tally_server_whole_bytes(server), now_ms, &answer, &how);
@@ -221,12 +229,12 @@ static void answer_catch_up(struct tally_server *server, uint64_t token, const s
     reply_answer(server, token, &answer);
 }
 
-static void answer_query(struct tally_server *server, uint64_t token, const struct tally_query *query)
+static void answer_query(struct tally_server *server, uint64_t token, const struct tally_query *query, uint64_t now_ms)
 {
     struct tally_view view;
     struct tally_view_info info;
     uint32_t table;
-    if (!ours(server, token, query->dataset)) return;
+    if (!ours(server, token, query->dataset) || !current(server, token, now_ms)) return;
     struct tally_answer answer = blank(server);
     memset(server->found, 0, query->keys_count * sizeof *server->found);
     memset(server->values, 0, query->keys_count * sizeof *server->values);
@@ -268,7 +276,7 @@ static void answer_request(struct tally_server *server, enum tally_endpoint endp
         if (ingest)
             refuse(server, token, TALLY_FORBIDDEN, elsewhere);
         else
-            answer_query(server, token, &request->query);
+            answer_query(server, token, &request->query, now_ms);
         break;
     case TALLY_REQUEST_NOTHING:
     default: refuse(server, token, TALLY_UNSUPPORTED, "a request of a kind that this server does not know");

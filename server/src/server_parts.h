@@ -4,6 +4,7 @@
 #ifndef TALLYCAST_SERVER_SERVER_PARTS_H
 #define TALLYCAST_SERVER_SERVER_PARTS_H
 
+#include "behind.h"
 #include "catchup.h"
 #include "gather.h"
 #include "record_clock.h"
@@ -43,6 +44,11 @@ struct tally_server {
     struct tally_writer frame; // topic, then the frame
     struct tally_applied applied;
     bool unverified;
+    // server_mirror.c: what the mirror has not taken of the versions before, and perhaps of this one.
+    struct tally_behind behind;
+    bool noted;                 // this one, too
+    bool lost;                  // there was no memory to note it all: the mirror takes the whole state
+    struct tally_writer merged; // frame, or chunk, for the mirror alone
 
     uint64_t published_ms; // last frame or heartbeat
     bool published;        // anything yet
@@ -74,15 +80,21 @@ TALLY_CHECKED enum tally_status tally_server_commit(struct tally_server *server,
 TALLY_CHECKED enum tally_status tally_server_apply(struct tally_server *server, uint64_t version,
                                                    struct tally_bytes record);
 
-// Has the mirror take what the state has: TALLY_OK, TALLY_STALLED (nothing is lost: try again), or the failure that is final. Puts the frame
-// into the history.
+// Has the mirror take what the state has, or note it for later: TALLY_OK, TALLY_STALLED (nothing is lost: try again), or the failure that is
+// final. Puts the frame into the history.
 TALLY_CHECKED enum tally_status tally_server_verify(struct tally_server *server, uint64_t now_ms);
+
+static inline struct tally_bytes tally_server_frame(const struct tally_server *server)
+{
+    size_t at = server->applied.frame_at;
+    return tally_bytes(server->frame.data + at, server->frame.size - at);
+}
 
 // Appends and applies a record that begins a new epoch, and nothing else.
 TALLY_CHECKED enum tally_status tally_server_new_epoch(struct tally_server *server, uint64_t now_ms, const char *why);
 
 // A bounded piece of a snapshot, or of the trim after it.
-void tally_server_store(struct tally_server *server);
+void tally_server_store(struct tally_server *server, uint64_t now_ms);
 
 void tally_server_reply_verdict(struct tally_server *server, uint64_t token, const struct tally_verdict *verdict);
 

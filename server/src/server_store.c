@@ -18,8 +18,10 @@ static enum tally_status write_out(struct tally_server *server)
     return server->snapshots->ops->write(server->snapshots, tally_writer_bytes(&server->snapshot_out));
 }
 
-static void begin(struct tally_server *server)
+static void begin(struct tally_server *server, uint64_t now_ms)
 {
+    // The view that is pinned is to be of the state that is written beside it.
+    if (tally_server_current(server, now_ms)) return;
     server->snapshot_due = server->state.version + server->options.snapshot_every;
     server->snapshot_behind = 0;
     server->snapshot_out.size = 0;
@@ -81,7 +83,7 @@ static bool due(const struct tally_server *server)
     return due && server->state.version != server->snapshot_previous;
 }
 
-void tally_server_store(struct tally_server *server)
+void tally_server_store(struct tally_server *server, uint64_t now_ms)
 {
     if (!server->snapshots) return;
     if (server->trim_before)
@@ -89,5 +91,5 @@ void tally_server_store(struct tally_server *server)
     else if (server->snapshot.begun)
         go_on(server);
     else if (due(server))
-        begin(server);
+        begin(server, now_ms);
 }

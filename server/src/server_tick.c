@@ -25,6 +25,7 @@ static enum tally_status apply(struct tally_server *server, uint64_t version, st
     if (server->state.stats.clashes != clashes)
         tally_server_tell(server, TALLY_SERVER_EVENT_EPOCH, TALLY_CLASH, version, 0, "two keys shared a fingerprint");
     server->unverified = true;
+    server->noted = false;
     server->snapshot_behind += record.size;
     return TALLY_OK;
 }
@@ -66,77 +67,6 @@ enum tally_status tally_server_new_epoch(struct tally_server *server, uint64_t n
     if (!status) status = tally_server_commit(server, header.version, record);
     if (!status) tally_server_tell(server, TALLY_SERVER_EVENT_CONTINUITY_LOST, TALLY_OK, header.version, 0, why);
     return status;
-}
-
-// ---------------------------------------------------------------------------------------------------- verification
-
-static struct tally_bytes frame_of(const struct tally_server *server)
-{
-    size_t at = server->applied.frame_at;
-    return tally_bytes(server->frame.data + at, server->frame.size - at);
-}
-
-// The mirror takes the whole state chunk by chunk. The buffer of frames is free then: there was no delta.
-static enum tally_status apply_whole(struct tally_server *server)
-{
-    struct tally_state_cursor cursor = {0};
-    enum tally_status status = TALLY_MORE;
-    while (status == TALLY_MORE) {
-        server->frame.size = 0;
-        server->frame.failed = false;
-        status = tally_state_write_chunk(&server->state, &cursor, &server->frame);
-        if (!status) status = tally_mirror_apply(server->mirror, server->memory, tally_writer_bytes(&server->frame));
-        if (status && status != TALLY_MORE) tally_mirror_abandon(server->mirror, server->memory);
-    }
-    return status;
-}
-
-static enum tally_status apply_mirror(struct tally_server *server)
-{
-    if (server->applied.whole) return apply_whole(server);
-    return tally_mirror_apply(server->mirror, server->memory, frame_of(server));
-}
-
-static bool mirror_agrees(struct tally_server *server)
-{
-    struct tally_view view;
-    struct tally_view_info info;
-    tally_view_pin(&server->reader, &view);
-    tally_view_info(&view, &info);
-    tally_view_unpin(&view);
-    const struct tally_state *state = &server->state;
-    return info.epoch == state->epoch && info.version == state->version && info.rows == state->rows &&
-           tally_digest_equal(info.digest, state->digest);
-}
-
-// Lets go of every view that the core itself holds.
-static void let_go(struct tally_server *server, uint64_t now_ms)
-{
-    tally_catchup_expire(&server->catchup, &server->history, now_ms, true);
-    if (!server->snapshot.begun) return;
-    server->snapshots->ops->abort(server->snapshots);
-    tally_snapshot_end(&server->snapshot);
-}
-
-enum tally_status tally_server_verify(struct tally_server *server, uint64_t now_ms)
-{
-    uint64_t version = server->state.version;
-    enum tally_status status = apply_mirror(server);
-    if (status == TALLY_STALLED || status == TALLY_NO_MEMORY) {
-        let_go(server, now_ms);
-        status = apply_mirror(server);
-    }
-    if (status == TALLY_STALLED) return status;
-    if (!status && !mirror_agrees(server)) status = TALLY_DIGEST_MISMATCH;
-    if (status)
-        return tally_server_fail(server, TALLY_SERVER_EVENT_MIRROR_REFUSED, status, version,
-                                 "the server's own frame did not verify; nothing of it is published");
-    server->unverified = false;
-    if (server->applied.whole)
-        tally_history_restart(&server->history, server->state.epoch, version);
-    else
-        tally_history_add(&server->history, frame_of(server));
-    return TALLY_OK;
 }
 
 // ---------------------------------------------------------------------------------------------------- publishing
@@ -254,15 +184,17 @@ enum tally_status tally_server_tick(struct tally_server *server, uint64_t now_ms
     else if (server->gather.count || server->gather.definitions || server->epoch_due ||
              tally_state_due(&server->state) <= time_ms)
         status = cut(server, time_ms, now_ms);
-    if (status) return status;
+    else if (server->behind.versions)
+        status = tally_server_current(server, now_ms);
+    if (status && status != TALLY_STALLED) return status;
     if (server->unverified) return TALLY_OK;
     tally_mirror_confirm(server->mirror, server->state.epoch, server->state.version, now_ms);
     // A clock that jumped back makes the heartbeat due, too.
     uint64_t since = now_ms - server->published_ms;
     if (!server->published || since >= server->options.heartbeat_ms) publish_heartbeat(server, now_ms);
     tally_catchup_expire(&server->catchup, &server->history, now_ms, false);
-    if (!server->stopping) tally_server_store(server);
-    return TALLY_OK;
+    if (!server->stopping) tally_server_store(server, now_ms);
+    return server->failed; // a mirror that was behind may have refused what it was given
 }
 
 enum tally_status tally_server_stop(struct tally_server *server, uint64_t now_ms)

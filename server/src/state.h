@@ -53,6 +53,8 @@ struct tally_state_options {
 };
 
 // What the frame tells of one row.
+enum { TALLY_CHANGE_REMOVED = 1, TALLY_CHANGE_ADDED = 2 }; // neither: its value changed
+
 struct tally_change {
     uint32_t id, what;
     int64_t difference;
@@ -63,7 +65,6 @@ struct tally_state_table {
     uint32_t name_bytes;
     struct tally_definition definition; // complete
     bool errors;                        // the table of errors of the topk table before it: no batch counts in it
-    bool created;                       // in this record
     uint64_t digest_key;                // tally_digest_table
     struct tally_rows rows;
     struct tally_sketch **sketches; // distinct: of the rows, by id; null for a free one
@@ -127,6 +128,7 @@ struct tally_state {
     enum tally_status broken;
     // Of the record being applied, kept to be used again.
     bool whole;
+    uint32_t tables_before; // that were there when it began
     struct tally_table_names names;
     struct tally_verdict *verdicts;
     size_t verdicts_count, verdicts_capacity;

@@ -192,11 +192,10 @@ struct tally_state_table *tally_state_table_create(struct tally_state *state, st
 {
     uint8_t buffer[TALLY_NAME_BYTES_MAX];
     struct tally_state_table *table = tally_state_table_begin(state, name, definition);
-    table->created = true;
     if (!tally_definition_has_errors(definition)) return table;
     const struct tally_definition gauge = {.kind = TALLY_KIND_GAUGE};
     struct tally_state_table *errors = tally_state_table_begin(state, tally_error_name(name, buffer), &gauge);
-    errors->errors = errors->created = true;
+    errors->errors = true;
     return table;
 }
 

@@ -372,10 +372,7 @@ static enum tally_status apply_batch(struct tally_state *state, struct tally_byt
 
 // ---------------------------------------------------------------------------------------------------- the frame
 
-// What the frame tells of a row.
-enum { CHANGE_REMOVED = 1, CHANGE_ADDED = 2 }; // neither: its value changed
-
-static enum tally_status changes_reserve(struct tally_state *state, size_t needed)
+enum tally_status tally_state_changes_reserve(struct tally_state *state, size_t needed)
 {
     if (needed <= state->changes_capacity) return TALLY_OK;
     size_t capacity = needed + needed / 2 + 64;
@@ -401,7 +398,7 @@ static bool settle_row(struct tally_state *state, const struct tally_state_table
         return true;
     }
     if (live) tally_digest_add(&state->digest, tally_digest_row(table->digest_key, row->fingerprint, row->value));
-    out->what = (was_live ? CHANGE_REMOVED : 0) | (live ? CHANGE_ADDED : 0);
+    out->what = (was_live ? TALLY_CHANGE_REMOVED : 0) | (live ? TALLY_CHANGE_ADDED : 0);
     return out->what;
 }
 
@@ -414,7 +411,7 @@ static enum tally_status settle_table(struct tally_state *state, struct tally_st
     table->changes_at = state->changes_count;
     while (tally_rows_touched(rows, &walk, &id)) {
         if (tally_rows_touched(rows, &ahead, &soon)) tally_rows_prefetch(rows, soon);
-        enum tally_status status = changes_reserve(state, state->changes_count + 1);
+        enum tally_status status = tally_state_changes_reserve(state, state->changes_count + 1);
         if (status) return status;
         state->changes_count += settle_row(state, table, id, &state->changes[state->changes_count]);
         rows->rows[id].flags = 0;
@@ -436,31 +433,40 @@ static enum tally_status settle(struct tally_state *state)
     return TALLY_OK;
 }
 
-static void write_table(struct tally_state *state, uint32_t number)
+// `begins`: whoever takes the frame has not heard of the table.
+static void write_table(struct tally_state *state, uint32_t number, bool begins)
 {
     const struct tally_state_table *table = &state->tables[number];
     const struct tally_change *changes = table->changes_count ? state->changes + table->changes_at : NULL;
     struct tally_frame_writer *frame = &state->frame;
-    tally_frame_table_begin(frame, number, tally_bytes(table->name, table->created ? table->name_bytes : 0),
+    tally_frame_table_begin(frame, number, tally_bytes(table->name, begins ? table->name_bytes : 0),
                             table->definition.kind);
     tally_frame_table_rows(frame, table->rows.live);
     for (size_t i = 0; i < table->changes_count; i++) {
         const struct tally_change *change = &changes[i];
         if (!change->what) tally_frame_changed(frame, change->id, change->difference);
-        if (change->what & CHANGE_REMOVED) tally_frame_removed(frame, change->id);
-        if (change->what & CHANGE_ADDED) {
+        if (change->what & TALLY_CHANGE_REMOVED) tally_frame_removed(frame, change->id);
+        if (change->what & TALLY_CHANGE_ADDED) {
             const struct tally_state_row *row = &table->rows.rows[change->id];
             tally_frame_added(frame, change->id, tally_row_key(row), row->value);
-            state->stats.rows_added++;
-            state->stats.rows_changed += (change->what & CHANGE_REMOVED) != 0;
         }
     }
-    state->stats.rows_changed += table->changes_count;
+    tally_frame_table_end(frame);
+}
+
+// The figures, of a table that was just written.
+static void count_table(struct tally_state *state, const struct tally_state_table *table)
+{
     static const enum tally_column of_added[] = {TALLY_COLUMN_ADDED, TALLY_COLUMN_KEY_SIZES, TALLY_COLUMN_KEYS,
                                                  TALLY_COLUMN_VALUES};
-    tally_frame_table_end(frame);
+    const struct tally_change *changes = state->changes + table->changes_at;
+    for (size_t i = 0; i < table->changes_count; i++) {
+        state->stats.rows_added += (changes[i].what & TALLY_CHANGE_ADDED) != 0;
+        state->stats.rows_changed += changes[i].what == (TALLY_CHANGE_REMOVED | TALLY_CHANGE_ADDED);
+    }
+    state->stats.rows_changed += table->changes_count;
     for (unsigned i = 0; i < sizeof of_added / sizeof *of_added; i++)
-        state->stats.added_bytes += frame->column_bytes[of_added[i]];
+        state->stats.added_bytes += state->frame.column_bytes[of_added[i]];
 }
 
 // From all rows; none is touched any more.
@@ -479,13 +485,12 @@ static void digest_anew(struct tally_state *state)
     }
 }
 
-static enum tally_status write_frame(struct tally_state *state, struct tally_writer *out)
+enum tally_status tally_state_write_changes(struct tally_state *state, uint64_t from, uint32_t tables, bool again,
+                                            struct tally_writer *out)
 {
-    enum tally_status status = settle(state);
-    if (status) return status;
     const struct tally_frame_header header = {.dataset = tally_state_dataset(state),
                                               .epoch = state->epoch,
-                                              .from = state->version - 1,
+                                              .from = from,
                                               .to = state->version,
                                               .cut_ms = state->time_ms,
                                               .rows = state->rows,
@@ -495,12 +500,23 @@ static enum tally_status write_frame(struct tally_state *state, struct tally_wri
     state->frame.out = out;
     tally_frame_begin(&state->frame, &header);
     for (uint32_t i = 0; i < state->tables_count; i++) {
-        if (state->tables[i].changes_count || state->tables[i].created) write_table(state, i);
+        if (!state->tables[i].changes_count && i < tables) continue;
+        write_table(state, i, i >= tables);
+        if (!again) count_table(state, &state->tables[i]);
     }
-    if ((status = tally_frame_finish(&state->frame))) return status;
-    if (out->size - frame_at <= state->frame_bytes_max) return TALLY_OK;
-    // More than anyone takes in one message: it is told as a whole state.
+    enum tally_status status = tally_frame_finish(&state->frame);
+    if (status || out->size - frame_at <= state->frame_bytes_max) return status;
     out->size = frame_at;
+    return TALLY_LIMIT;
+}
+
+static enum tally_status write_frame(struct tally_state *state, struct tally_writer *out)
+{
+    enum tally_status status = settle(state);
+    if (status) return status;
+    status = tally_state_write_changes(state, state->version - 1, state->tables_before, false, out);
+    if (status != TALLY_LIMIT) return status;
+    // More than anyone takes in one message: it is told as a whole state.
     state->whole = true;
     return TALLY_OK;
 }
@@ -526,6 +542,7 @@ static enum tally_status apply(struct tally_state *state, struct tally_record_re
     if (status) return status;
     uint64_t version = reader->header.version;
     state->whole = false;
+    state->tables_before = state->tables_count;
     state->verdicts_count = 0;
     if (reader->header.epoch > state->epoch) {
         state->epoch = reader->header.epoch;
@@ -546,7 +563,6 @@ static enum tally_status apply(struct tally_state *state, struct tally_record_re
         digest_anew(state);
     else if ((status = write_frame(state, out)))
         return status;
-    for (uint32_t i = 0; i < state->tables_count; i++) state->tables[i].created = false;
     return TALLY_OK;
 }
 

@@ -29,6 +29,16 @@ TALLY_CHECKED enum tally_status tally_state_topk_begin(struct tally_state *state
 // After all batches, before anything is told: the values of rows that follow from what lies beside them, or from other tables.
 TALLY_CHECKED enum tally_status tally_state_conclude(struct tally_state *state);
 
+// ---------------------------------------------------------------------------------------------------- frames
+
+// Room for so many changes. TALLY_NO_MEMORY.
+TALLY_CHECKED enum tally_status tally_state_changes_reserve(struct tally_state *state, size_t needed);
+
+// Appends the sealed frame from version `from`, with so many tables, to this one: what the list of changes says. `again`: the figures have
+// counted that already. TALLY_LIMIT: it is larger than frame_bytes_max, and nothing was appended; TALLY_NO_MEMORY.
+TALLY_CHECKED enum tally_status tally_state_write_changes(struct tally_state *state, uint64_t from, uint32_t tables,
+                                                          bool again, struct tally_writer *out);
+
 // ---------------------------------------------------------------------------------------------------- rows
 
 // Before a row changes: its first touch in a record notes what it was.

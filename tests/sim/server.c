@@ -232,7 +232,20 @@ static void on_event(void *ctx, const struct tally_server_event *event)
                tally_status_str(event->status), event->text);
 }
 
-static const struct tally_server_ops ops = {.publish = on_publish, .reply = on_reply, .event = on_event};
+// Somebody reads the server's mirror now and then; and sometimes the memory that the mirror's lag takes is what fails.
+static bool on_may_lag(void *ctx)
+{
+    struct sim_server *server = ctx;
+    if (!test_random_percent(&server->sim->random, 60)) return false;
+    server->lags = true;
+    server->sim->counters.lags++;
+    return true;
+}
+
+static void on_current(void *ctx) { ((struct sim_server *)ctx)->lags = false; }
+
+static const struct tally_server_ops ops = {
+    .publish = on_publish, .reply = on_reply, .event = on_event, .may_lag = on_may_lag, .current = on_current};
 
 // ---------------------------------------------------------------------------------------------------- the process
 
@@ -398,6 +411,8 @@ static enum tally_status create(struct sim_server *server)
         .snapshot_chunks = 1,
         .pin_idle_ms = 1000,
         .waiters_max = 100,
+        .lag_versions = 5,
+        .lag_changes = 1,
         .clash_mask = config->clash_mask,
         .frame_bytes_max = config->frame_bytes_max,
         .definitions = server->definitions,
@@ -410,6 +425,7 @@ static enum tally_status create(struct sim_server *server)
     status = tally_server_create(&options, &server->log, &server->snapshots, &server->memory, &ops, server,
                                  &server->alloc.alloc, &server->core);
     if (status) return status;
+    server->lags = false;
     status = tally_reader_open(tally_server_mirror(server->core), &server->reader);
     SIM_CHECK(sim, status == TALLY_OK);
     return tally_server_recover(server->core, sim_server_now(sim));
@@ -483,6 +499,16 @@ static void tick(struct sim_server *server)
         sim_trace(sim, "server-fails", status, server->dead, 0);
         fall(server);
         return;
+    }
+    // Somebody is about to read.
+    if (test_random_percent(&sim->random, 20)) {
+        status = tally_server_current(server->core, sim_server_now(sim));
+        if ((status && status != TALLY_STALLED) || server->dead) {
+            sim_trace(sim, "server-fails", status, server->dead, 1);
+            fall(server);
+            return;
+        }
+        SIM_CHECK(sim, status || !server->lags);
     }
     sim_truth_cut(sim);
     // Nobody who asked is forgotten: after a tick that went well none waits.

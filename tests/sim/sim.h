@@ -163,6 +163,7 @@ struct sim_server {
     uint64_t newest_ms; // that an epoch was drawn from
     struct test_alloc alloc;
     struct tally_memory memory;
+    bool lags; // its mirror is behind what it tells
     bool (*grow)(struct tally_memory *, size_t);
     struct tally_server *core;
     struct tally_reader reader;
@@ -212,6 +213,7 @@ struct sim_edge {
     int64_t clock_ms;
     struct test_alloc alloc;
     struct tally_memory memory;
+    bool lags; // its mirror is behind what it tells
     bool (*grow)(struct tally_memory *, size_t);
     struct tally_mirror *mirror;
     struct tally_reader reader;
@@ -265,14 +267,15 @@ struct sim_producer {
     X(server_dooms)                                                                                                    \
     X(server_stops)                                                                                                    \
     X(server_restarts)                                                                                                 \
-    X(recover_refused) X(disk_failures) X(losses) X(records_damaged) X(foreign_records) X(tails_lost) X(snapshots)     \
-        X(snapshots_refused) X(edge_crashes) X(edge_boots) X(boot_messages) X(stores_damaged) X(stores_lost)           \
-            X(stores_rewritten) X(clock_jumps) X(no_memory) X(batches) X(acks) X(repeats) X(holes) X(given_up)         \
-                X(pushes) X(removals) X(frames_applied) X(deltas) X(wholes) X(chunks) X(restarts) X(repairs) X(early)  \
-                    X(refused) X(timeouts) X(stalled) X(pins) X(verified_rows) X(frames_replayed) X(keys_drawn)        \
-                        X(kinds) X(expired) X(slid) X(overflowed) X(redefined) X(virtual_ms) X(converge_ms_max)        \
-                            X(tallied) X(tally_refused) X(tally_acks) X(spool_full) X(spool_failures) X(renamed)       \
-                                X(mine_checked) X(mine_based) X(mine_old) X(tallied_kinds) X(mine_kinds)
+    X(recover_refused)                                                                                                 \
+    X(disk_failures) X(losses) X(records_damaged) X(foreign_records) X(tails_lost) X(snapshots) X(snapshots_refused)   \
+        X(edge_crashes) X(edge_boots) X(boot_messages) X(stores_damaged) X(stores_lost) X(stores_rewritten)            \
+            X(clock_jumps) X(no_memory) X(batches) X(acks) X(repeats) X(holes) X(given_up) X(pushes) X(removals)       \
+                X(frames_applied) X(deltas) X(wholes) X(chunks) X(restarts) X(repairs) X(early) X(refused) X(timeouts) \
+                    X(stalled) X(pins) X(verified_rows) X(lags) X(frames_replayed) X(keys_drawn) X(kinds) X(expired)   \
+                        X(slid) X(overflowed) X(redefined) X(virtual_ms) X(converge_ms_max) X(tallied)                 \
+                            X(tally_refused) X(tally_acks) X(spool_full) X(spool_failures) X(renamed) X(mine_checked)  \
+                                X(mine_based) X(mine_old) X(tallied_kinds) X(mine_kinds)
 
 struct sim_counters {
 #define X(name) uint64_t name;

@@ -335,12 +335,24 @@ void sim_truth_cut(struct sim *sim)
     struct sim_server *server = &sim->server;
     struct tally_view view;
     struct tally_view_info info;
+    struct tally_server_stats stats;
     tally_view_pin(&server->reader, &view);
     tally_view_info(&view, &info);
     tally_view_unpin(&view);
     if (info.version == 0) return;
     const struct sim_cut *known = sim_truth_find(sim, info.epoch, info.version);
-    if (known && tally_digest_equal(known->digest, info.digest)) return;
+    if (known && !tally_digest_equal(known->digest, info.digest)) known = NULL;
+    if (known && server->lags) {
+        // The mirror is of a version that was cut. What the server tells is of a newer one, which has the same keys' seed.
+        tally_server_stats(server->core, &stats);
+        SIM_CHECK(sim, stats.epoch == info.epoch && stats.version > info.version);
+        info.version = stats.version;
+        info.digest = stats.digest;
+        info.rows = stats.rows;
+        known = sim_truth_find(sim, info.epoch, info.version);
+        if (known && !tally_digest_equal(known->digest, info.digest)) known = NULL;
+    }
+    if (known) return;
     if (info.version != sim->truth.version)
         sim_fail(sim, "the server's mirror is at version %llu, its log at %zu", (unsigned long long)info.version,
                  sim->truth.version);
