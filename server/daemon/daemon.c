@@ -8,6 +8,7 @@
 #define INGEST_CONTEXTS  256u
 #define CATCHUP_CONTEXTS 16u
 #define PULL_SLOTS       256u
+#define RUSH_MS          5u    // without input, after a record was cut because it was full
 #define REFUSALS_MS      1000u // between two looks at what NNG refused
 #define STOPPING_MS      20u   // between two looks at what is still under way
 #define QUIET_ROUNDS     5u    // so many without an answer under way: NNG has taken what PUB was given
@@ -126,6 +127,7 @@ static void fail(struct daemon *daemon, enum tally_status status)
     daemon->ending = true;
     atomic_store(&daemon->ready, false);
     (void)uv_timer_stop(&daemon->tick);
+    (void)uv_timer_stop(&daemon->rush);
     (void)uv_timer_start(&daemon->stopping, on_failed, 0, 0);
 }
 
@@ -143,6 +145,7 @@ static void end_begin(struct daemon *daemon)
     atomic_store(&daemon->ready, false);
     daemon->grace_end_ms = uv_now(&daemon->loop) + daemon->options->grace_ms;
     (void)uv_timer_stop(&daemon->tick);
+    (void)uv_timer_stop(&daemon->rush);
     (void)uv_timer_start(&daemon->stopping, on_stopping, STOPPING_MS, STOPPING_MS);
     statsd_close(&daemon->statsd);
     enum tally_status status = tally_server_stop(daemon->server, daemon_now_ms());
@@ -162,13 +165,28 @@ static void tick(struct daemon *daemon)
     if (status) fail(daemon, status);
 }
 
-// A tick that came before its time counts as one: the next is due a whole one later, or at full load it would cut a short record between two full ones.
+// Nothing came since the last look.
+static void on_rush(uv_timer_t *timer)
+{
+    struct daemon *daemon = timer->data;
+    bool over = daemon->inputs_seen == daemon->rush_seen;
+    daemon->rush_seen = daemon->inputs_seen;
+    if (!over) return;
+    (void)uv_timer_stop(timer);
+    if (!daemon->ending) tick(daemon);
+}
+
+// A tick that came before its time, because the record was full, counts as one: the next is due a whole one later, or it would cut a short record between
+// two full ones; and what is left when the rush is over need not wait so long.
 void daemon_after_input(struct daemon *daemon)
 {
+    daemon->inputs_seen++;
     if (daemon->ending || !tally_server_hurry(daemon->server)) return;
     tick(daemon);
+    if (daemon->ending) return;
     uv_update_time(&daemon->loop);
-    if (!daemon->ending) (void)uv_timer_again(&daemon->tick);
+    (void)uv_timer_again(&daemon->tick);
+    (void)uv_timer_start(&daemon->rush, on_rush, RUSH_MS, RUSH_MS);
 }
 
 // An HTTP thread waits for the newest version.
@@ -233,9 +251,10 @@ static bool loop_open(struct daemon *daemon)
         return daemon_refuse(daemon, EXIT_REFUSED, TALLY_NO_MEMORY, "event loop");
     daemon->loop_open = true;
     (void)uv_timer_init(&daemon->loop, &daemon->tick);
+    (void)uv_timer_init(&daemon->loop, &daemon->rush);
     (void)uv_timer_init(&daemon->loop, &daemon->refusals);
     (void)uv_timer_init(&daemon->loop, &daemon->stopping);
-    daemon->tick.data = daemon->refusals.data = daemon->stopping.data = daemon;
+    daemon->tick.data = daemon->rush.data = daemon->refusals.data = daemon->stopping.data = daemon;
     static const int ends[] = {SIGTERM, SIGINT, SIGHUP};
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
         daemon->ends[i].data = daemon;

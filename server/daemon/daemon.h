@@ -47,7 +47,8 @@ struct daemon {
 
     // The loop's thread.
     uv_loop_t loop;
-    uv_timer_t tick, refusals, stopping;
+    uv_timer_t tick, rush, refusals, stopping;
+    uint64_t inputs_seen, rush_seen; // how often something came; by the last look of `rush`
     uv_signal_t ends[3]; // SIGTERM, SIGINT, SIGHUP
     struct tally_rep *ingest, *catchup;
     struct tally_pull *pull;
