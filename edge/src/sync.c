@@ -120,14 +120,6 @@ void sync_learned(struct tally_sync *sync, uint32_t server, uint64_t epoch, uint
 
 // ---------------------------------------------------------------------------------------------------- the mirror
 
-// Whether a server, as far as it said, has less of the held epoch than is held here: it lost something, or its data was put back. It is to be asked
-// all the same, once, so that it sees that.
-static bool fell_back(const struct tally_sync *sync, uint32_t server)
-{
-    const struct server *known = &sync->servers[server];
-    return known->epoch == sync->held.epoch && known->version < sync->held.version;
-}
-
 static void refresh_held(struct tally_sync *sync) { sync->ops->held(sync->ctx, &sync->held); }
 
 static void published(struct tally_sync *sync, uint32_t server, struct tally_bytes frame, bool delta)
@@ -196,7 +188,7 @@ static void take_heartbeat(struct tally_sync *sync, uint32_t server, struct tall
     }
     sync->stats.heartbeats++;
     sync_learned(sync, server, beat.epoch, beat.version);
-    sync->servers[server].check &= fell_back(sync, server);
+    sync->servers[server].check &= sync_fell_back(sync, server);
     const struct tally_view_info *held = &sync->held;
     if (beat.epoch < held->epoch) {
         sync_lower_epoch(sync, server, beat.epoch);
@@ -224,7 +216,7 @@ static void take_frame(struct tally_sync *sync, uint32_t server, struct tally_by
     }
     const struct tally_view_info *held = &sync->held;
     sync_learned(sync, server, header->epoch, header->to);
-    sync->servers[server].check &= fell_back(sync, server);
+    sync->servers[server].check &= sync_fell_back(sync, server);
     if (header->epoch < held->epoch) {
         sync->stats.frames_lower_epoch++;
         sync_lower_epoch(sync, server, header->epoch);

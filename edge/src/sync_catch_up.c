@@ -13,6 +13,19 @@ bool sync_ahead(const struct tally_sync *sync, const struct server *server)
     return server->version > sync->held.version;
 }
 
+bool sync_fell_back(const struct tally_sync *sync, uint32_t server)
+{
+    const struct server *known = &sync->servers[server];
+    return known->epoch == sync->held.epoch && known->version < sync->held.version;
+}
+
+// The server that was asked fell back, and was not told: the request was from before a later version was held, and reached a server that was started
+// meanwhile. It is asked once more.
+static bool untold(const struct tally_sync *sync)
+{
+    return sync_fell_back(sync, sync->asked) && sync->asked_version <= sync->servers[sync->asked].version;
+}
+
 bool catch_up_behind(const struct tally_sync *sync)
 {
     if (sync->staging || sync->repair || sync->early_count) return true;
@@ -51,6 +64,7 @@ static void send_request(struct tally_sync *sync, uint32_t server)
     }
     sync->asking = true;
     sync->asked = server;
+    sync->asked_version = ask.version;
     sync->request++;
     sync->stats.requests++;
     sync->deadline_ms = sync->now.monotonic_ms + sync->options.request_timeout_ms;
@@ -101,7 +115,7 @@ void catch_up_abandon(struct tally_sync *sync)
 static void rest(struct tally_sync *sync)
 {
     sync->asking = false;
-    sync->servers[sync->asked].check = false; // it had its chance; what it publishes will tell
+    sync->servers[sync->asked].check = untold(sync); // else it had its chance; what it publishes will tell
     sync->ask_at_ms = sync->now.monotonic_ms +
                       sync_backoff(sync, sync->options.retry_ms_min, sync->options.retry_ms_max, sync->failures);
     if (sync->failures < 32) sync->failures++;
@@ -112,7 +126,7 @@ static void rest(struct tally_sync *sync)
 static void progress(struct tally_sync *sync)
 {
     sync->asking = false;
-    sync->servers[sync->asked].check = false;
+    sync->servers[sync->asked].check = untold(sync);
     sync->failures = 0;
     sync->ask_at_ms = sync->now.monotonic_ms;
     sync->turn = sync->asked;

@@ -58,9 +58,10 @@ struct tally_sync {
 
     // The open request.
     bool asking;
-    bool asked_whole; // it asks for the whole state, with (0, 0)
-    uint64_t request; // its number, or that of the last one
-    uint32_t asked;   // server
+    bool asked_whole;       // it asks for the whole state, with (0, 0)
+    uint64_t request;       // its number, or that of the last one
+    uint32_t asked;         // server
+    uint64_t asked_version; // what it was told is held
     uint64_t deadline_ms;
 
     // When the next one may go out, and to whom first.
@@ -96,6 +97,9 @@ void sync_learned(struct tally_sync *sync, uint32_t server, uint64_t epoch, uint
 // with what came of it.
 enum tally_status sync_apply(struct tally_sync *sync, uint32_t server, struct tally_bytes frame, bool delta);
 bool sync_ahead(const struct tally_sync *sync, const struct server *server);
+// Whether a server, as far as it said, has less of the held epoch than is held here: it lost something, or its data was put back. It is to be asked
+// all the same, once, so that it sees that.
+bool sync_fell_back(const struct tally_sync *sync, uint32_t server);
 uint64_t sync_backoff(struct tally_sync *sync, uint64_t min_ms, uint64_t max_ms, uint32_t exponent);
 
 // ---------------------------------------------------------------------------------------------------- sync_early.c

@@ -266,6 +266,21 @@ static void test_a_server_that_fell_back_is_asked(void **state)
         world_pass(&world, 100);
     }
     assert_int_equal(world.sends, sends);
+    // The same, but a request from before a later version was held reaches the server that came after: that says nothing to it.
+    world.servers[0].version = 3;
+    world_message(&world, 0, world_published(&world.servers[0], 2, 3));
+    tally_sync_disconnected(world.sync, world.now, 0);
+    tally_sync_connected(world.sync, world.now, 0);
+    assert_true(world.asked && world.ask.version == 3);
+    world_server_cut(&world.servers[0], 7, world.now.unix_ms);
+    world_publish(&world, 0, 3, 4);
+    assert_int_equal(world_info(&world).held.version, 4);
+    tally_sync_disconnected(world.sync, world.now, 0);
+    world.servers[0].version = 3;
+    tally_sync_connected(world.sync, world.now, 0);
+    world_answer_now(&world);
+    for (unsigned i = 0; i < 100 && !world.asked; i++) world_pass(&world, 100);
+    assert_true(world.asked && world.ask.version == 4);
     tally_sync_destroy(&world.sync);
     assert_int_equal(world.memory.blocks, 0);
 }
