@@ -57,7 +57,8 @@ static void test_never_back_never_still(void **state)
             now += jump ? test_random_below(&random, 100000) : step;
         uint64_t time = tally_record_clock_see(&clock, now, last);
         assert_true(time >= last && time >= now);
-        if (!jump) assert_true(time - last + 1 >= step / 2);
+        if (!jump)
+            assert_true(time == now || time - last + 1 >= step / 2); // in the step in which the clock catches up: less
         last = time;
     }
     now = UINT64_MAX;
