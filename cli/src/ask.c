@@ -25,18 +25,6 @@ static long long number_of(const json_t *json, const char *name)
     return json_integer_value(json_object_get(json, name));
 }
 
-static int print_json(const json_t *json)
-{
-    char *text = json_dumps(json, JSON_COMPACT | JSON_PRESERVE_ORDER);
-    if (!text) {
-        cli_complain("out of memory");
-        return CLI_REFUSED;
-    }
-    puts(text);
-    free(text);
-    return cli_flush() ? CLI_DONE : CLI_WRONG_USE;
-}
-
 static int run_version(int argc, char **argv)
 {
     const char *at = AT_DEFAULT;
@@ -53,7 +41,7 @@ static int run_version(int argc, char **argv)
     json_t *json = NULL;
     int code = cli_http_json(at, "/v1/version", tally_bytes(NULL, 0), &json);
     if (code == CLI_DONE && as_json) {
-        code = print_json(json);
+        code = cli_http_print_json(json);
     } else if (code == CLI_DONE) {
         char age[32] = "-"; // of nothing
         if (json_is_integer(json_object_get(json, "age_ms")))

@@ -94,6 +94,6 @@ size_t cli_unescape(uint8_t *text, size_t size);
 // Flushes stdout: false, with a complaint, when not everything that was printed could be written.
 bool cli_flush(void);
 
-extern const struct cli_command cli_count, cli_version, cli_get, cli_watch, cli_dump, cli_verify;
+extern const struct cli_command cli_count, cli_version, cli_get, cli_top, cli_watch, cli_dump, cli_verify;
 
 #endif

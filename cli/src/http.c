@@ -198,3 +198,15 @@ void cli_http_encode(struct tally_writer *path, struct tally_bytes bytes)
             tally_write_raw(path, (char[]){'%', hex[c >> 4], hex[c & 15]}, 3);
     }
 }
+
+int cli_http_print_json(const json_t *json)
+{
+    char *text = json_dumps(json, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    if (!text) {
+        cli_complain("out of memory");
+        return CLI_REFUSED;
+    }
+    puts(text);
+    free(text);
+    return cli_flush() ? CLI_DONE : CLI_WRONG_USE;
+}

@@ -36,6 +36,9 @@ bool cli_http_check_url(const char *url);
 // after a complaint. 404 gives CLI_NO without one.
 int cli_http_json(const char *base, const char *path, struct tally_bytes body, json_t **out_json);
 
+// An answer as it came, on a line of stdout; an exit code.
+int cli_http_print_json(const json_t *json);
+
 // Appends bytes to a path, percent-encoded where needed.
 void cli_http_encode(struct tally_writer *path, struct tally_bytes bytes);
 

@@ -8,7 +8,7 @@
 #endif
 
 static const struct cli_command *const commands[] = {
-    &cli_count, &cli_version, &cli_get, &cli_watch, &cli_dump, &cli_verify,
+    &cli_count, &cli_version, &cli_get, &cli_top, &cli_watch, &cli_dump, &cli_verify,
 };
 
 static void usage(FILE *out)

@@ -204,6 +204,30 @@ static enum tally_status get_numbered(void *reader, const struct tally_http_view
     return TALLY_OK;
 }
 
+// scratch: the cursor (u32 table, id) | the row (module.h)
+static enum tally_status next_row(void *reader, const struct tally_http_view *view, struct tally_cursor *cursor,
+                                  struct tally_row *out_row)
+{
+    struct wasm_seat *seat = wasm_seat_of(view);
+    (void)reader;
+    uint8_t *at = wasm_at(&seat->instance, seat->scratch);
+    uint32_t there;
+    tally_store32(at, cursor->table);
+    tally_store32(at + 4, cursor->id);
+    if (!wasm_do(&seat->instance, next, &there, WASM_I32(view->opaque[0]), WASM_I32(seat->scratch),
+                 WASM_I32(seat->scratch + 8)))
+        return TALLY_IO;
+    if (!there) return TALLY_NOT_FOUND;
+    *cursor = (struct tally_cursor){.table = tally_load32(at), .id = tally_load32(at + 4)};
+    *out_row = (struct tally_row){
+        .value = (int64_t)tally_load64(at + 8),
+        .table = tally_load32(at + 16),
+        .id = tally_load32(at + 20),
+        .key = tally_bytes(wasm_at(&seat->instance, tally_load32(at + 24)), tally_load32(at + 28)),
+    };
+    return TALLY_OK;
+}
+
 static enum tally_status write_chunk(void *reader, const struct tally_http_view *view, struct tally_cursor *cursor,
                                      uint32_t *chunk, uint8_t *out, size_t *out_bytes, bool *out_more)
 {
@@ -375,5 +399,6 @@ void wasm_client_fill(struct tally_http_source *source)
     source->table = table_number;
     source->get = get_one;
     source->get_numbered = get_numbered;
+    source->next = next_row;
     source->write_chunk = write_chunk;
 }

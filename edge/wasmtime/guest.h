@@ -37,6 +37,7 @@
     X(table_info)                                                                                                      \
     X(get)                                                                                                             \
     X(get_many)                                                                                                        \
+    X(next)                                                                                                            \
     X(write_chunk)
 
 enum wasm_function {

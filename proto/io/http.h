@@ -113,6 +113,10 @@ struct tally_http_source {
     enum tally_status (*get_numbered)(void *reader, const struct tally_http_view *view, uint32_t table,
                                       const struct tally_bytes *keys, size_t count, int64_t *out_values,
                                       bool *out_found);
+    // The next row, in order of tables and ids, from a cursor that began with {table, 0}; its key is borrowed for as long as the view is
+    // pinned. TALLY_NOT_FOUND after the last.
+    enum tally_status (*next)(void *reader, const struct tally_http_view *view, struct tally_cursor *cursor,
+                              struct tally_row *out_row);
     // The next chunk of the whole state, a sealed frame, as tally_view_write_chunk; `out` holds
     // TALLY_CHUNK_BYTES_MAX.
     enum tally_status (*write_chunk)(void *reader, const struct tally_http_view *view, struct tally_cursor *cursor,

@@ -202,6 +202,13 @@ void http_json_end(struct http_connection *connection, struct tally_json *json);
 void http_error(struct http_connection *connection, unsigned status, const char *message);
 void http_get_version(struct http_connection *connection);
 void http_get_tables(struct http_connection *connection);
+// Pins the newest version. False: there is none, and it is answered so.
+bool http_pin(struct http_connection *connection, struct tally_http_view *out_view, struct tally_view_info *out_info);
+// What each answer names: dataset, epoch, version, age.
+void http_version_fields(struct http_connection *connection, struct tally_json *json,
+                         const struct tally_view_info *info);
+// http_top.c: a table's name as it was sent.
+void http_get_top(struct http_connection *connection, struct tally_bytes table);
 void http_get_key(struct http_connection *connection, struct tally_bytes path,
                   struct tally_bytes query); // "table/key", still percent-encoded
 void http_post_get(struct http_connection *connection);

@@ -50,8 +50,8 @@ uint64_t http_age_ms(const struct http_connection *connection, const struct tall
     return now_ms > info->fresh_ms ? now_ms - info->fresh_ms : 0;
 }
 
-static void version_fields(struct http_connection *connection, struct tally_json *json,
-                           const struct tally_view_info *info)
+void http_version_fields(struct http_connection *connection, struct tally_json *json,
+                         const struct tally_view_info *info)
 {
     struct tally_http_state state;
     source_of(connection)->state(source_of(connection)->ctx, &state);
@@ -64,7 +64,7 @@ static void version_fields(struct http_connection *connection, struct tally_json
         tally_json_null(json, "age_ms");
 }
 
-static bool pin(struct http_connection *connection, struct tally_http_view *out_view, struct tally_view_info *out_info)
+bool http_pin(struct http_connection *connection, struct tally_http_view *out_view, struct tally_view_info *out_info)
 {
     const struct tally_http_source *source = source_of(connection);
     void *reader = connection->thread->reader;
@@ -122,7 +122,7 @@ void http_get_tables(struct http_connection *connection)
     struct tally_view_info info;
     struct tally_table_info table;
     struct tally_json json;
-    if (!pin(connection, &view, &info)) return;
+    if (!http_pin(connection, &view, &info)) return;
     http_json_begin(connection, 200, &json);
     tally_json_array_begin(&json, "tables");
     for (uint32_t i = 0; i < info.tables; i++) {
@@ -137,7 +137,7 @@ void http_get_tables(struct http_connection *connection)
         tally_json_object_end(&json);
     }
     tally_json_array_end(&json);
-    version_fields(connection, &json, &info);
+    http_version_fields(connection, &json, &info);
     http_json_end(connection, &json);
     source->unpin(connection->thread->reader, &view);
 }
@@ -228,7 +228,7 @@ static void get_mine(struct http_connection *connection, struct tally_bytes tabl
     tally_json_str(&json, "counting", mine.mine.any ? countings[mine.mine.counting] : "nothing");
     tally_json_i64(&json, "total", mine.total);
     tally_json_u64(&json, "in_doubt", mine.in_doubt);
-    version_fields(connection, &json, &mine.info);
+    http_version_fields(connection, &json, &mine.info);
     http_json_end(connection, &json);
 }
 
@@ -251,7 +251,7 @@ void http_get_key(struct http_connection *connection, struct tally_bytes path, s
         get_mine(connection, table, key);
         return;
     }
-    if (!pin(connection, &view, &info)) return;
+    if (!http_pin(connection, &view, &info)) return;
     enum tally_status status = tally_http_get_many(source, thread->reader, &view, table, &key, 1, &value, &found);
     source->unpin(thread->reader, &view);
     if (status && status != TALLY_NOT_FOUND) {
@@ -265,7 +265,7 @@ void http_get_key(struct http_connection *connection, struct tally_bytes path, s
     tally_json_bytes(&json, "key", key);
     if (!tally_utf8_valid(key)) tally_json_base64(&json, "key_base64", key);
     if (found) tally_json_i64(&json, "value", value);
-    version_fields(connection, &json, &info);
+    http_version_fields(connection, &json, &info);
     http_json_end(connection, &json);
 }
 
@@ -317,7 +317,7 @@ static void keys_answer(struct http_connection *connection, struct tally_bytes t
     struct tally_http_view view;
     struct tally_view_info info;
     struct tally_json json;
-    if (!pin(connection, &view, &info)) return;
+    if (!http_pin(connection, &view, &info)) return;
     enum tally_status status =
         tally_http_get_many(source, thread->reader, &view, table, thread->keys, count, thread->values, thread->found);
     source->unpin(thread->reader, &view);
@@ -335,7 +335,7 @@ static void keys_answer(struct http_connection *connection, struct tally_bytes t
             tally_json_null(&json, NULL);
     }
     tally_json_array_end(&json);
-    version_fields(connection, &json, &info);
+    http_version_fields(connection, &json, &info);
     http_json_end(connection, &json);
 }
 

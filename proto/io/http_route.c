@@ -38,8 +38,9 @@ void http_route(struct http_connection *connection)
     static const char key_path[] = "/v1/get/";
     static const char guest_path[] = "/v1/guest/";
     static const char table_path[] = "/v1/tables/";
+    static const char top_path[] = "/v1/top/";
     const size_t key_path_size = sizeof key_path - 1, guest_path_size = sizeof guest_path - 1;
-    const size_t table_path_size = sizeof table_path - 1;
+    const size_t table_path_size = sizeof table_path - 1, top_path_size = sizeof top_path - 1;
     const char *url = connection->url;
     size_t size = strcspn(url, "?");
     bool get = connection->parser.method == HTTP_GET || connection->head, post = connection->parser.method == HTTP_POST;
@@ -47,6 +48,13 @@ void http_route(struct http_connection *connection)
         if (get)
             http_get_key(connection, tally_bytes(url + key_path_size, size - key_path_size),
                          tally_bytes(url + size, strlen(url) - size));
+        else
+            method_wrong(connection, "GET, HEAD");
+        return;
+    }
+    if (size > top_path_size && memcmp(url, top_path, top_path_size) == 0) {
+        if (get)
+            http_get_top(connection, tally_bytes(url + top_path_size, size - top_path_size));
         else
             method_wrong(connection, "GET, HEAD");
         return;

@@ -107,6 +107,14 @@ static enum tally_status get_numbered(void *reader, const struct tally_http_view
     return TALLY_OK;
 }
 
+static enum tally_status next(void *reader, const struct tally_http_view *view, struct tally_cursor *cursor,
+                              struct tally_row *out_row)
+{
+    struct tally_view native = view_of(view);
+    (void)reader;
+    return tally_view_next(&native, cursor, out_row) ? TALLY_OK : TALLY_NOT_FOUND;
+}
+
 static enum tally_status write_chunk(void *reader, const struct tally_http_view *view, struct tally_cursor *cursor,
                                      uint32_t *chunk, uint8_t *out, size_t *out_bytes, bool *out_more)
 {
@@ -133,6 +141,7 @@ enum tally_status tally_reads_native_create(struct tally_mirror *mirror, void *o
         .table = table_number,
         .get = get_one,
         .get_numbered = get_numbered,
+        .next = next,
         .write_chunk = write_chunk,
     };
     return TALLY_OK;

@@ -459,10 +459,10 @@ static void count_table(struct tally_state *state, const struct tally_state_tabl
 {
     static const enum tally_column of_added[] = {TALLY_COLUMN_ADDED, TALLY_COLUMN_KEY_SIZES, TALLY_COLUMN_KEYS,
                                                  TALLY_COLUMN_VALUES};
-    const struct tally_change *changes = state->changes + table->changes_at;
     for (size_t i = 0; i < table->changes_count; i++) {
-        state->stats.rows_added += (changes[i].what & TALLY_CHANGE_ADDED) != 0;
-        state->stats.rows_changed += changes[i].what == (TALLY_CHANGE_REMOVED | TALLY_CHANGE_ADDED);
+        unsigned what = state->changes[table->changes_at + i].what;
+        state->stats.rows_added += (what & TALLY_CHANGE_ADDED) != 0;
+        state->stats.rows_changed += what == (TALLY_CHANGE_REMOVED | TALLY_CHANGE_ADDED);
     }
     state->stats.rows_changed += table->changes_count;
     for (unsigned i = 0; i < sizeof of_added / sizeof *of_added; i++)

@@ -236,6 +236,27 @@ class Cli(harness.Case):
         row = json.loads(self.cli("get", "--at", edge.at, "--json", "repos", "vector").stdout)
         self.assertEqual((row["value"], row["version"]), (want["repos"]["vector"], result["acknowledged_version"]))
 
+    def test_top(self):
+        """The greatest counts of a table that is looked through, of one that the server keeps, and why not of a large one."""
+        server = self.server(table="hot topk k=5 of=files").start()
+        edge = self.edge("edge", server).start()
+        lines = stream()
+        self.wait_version(edge, self.count(server, lines)["acknowledged_version"])
+        want = sorted(recount(lines)["files"].items(), key=lambda row: (-row[1], row[0].encode()))
+        for daemon in (server, edge):
+            got = [line.split("\t") for line in self.cli("top", "--at", daemon.at, "--k", "30", "files").stdout.decode().splitlines()]
+            self.assertEqual(got, [[key, str(count)] for key, count in want[:30]])
+            self.assertEqual(len(self.cli("top", "--at", daemon.at, "repos").stdout.splitlines()), len(recount(lines)["repos"]))
+            hot = self.cli("top", "--at", daemon.at, "hot").stdout.decode().splitlines()
+            self.assertEqual([int(row.split("\t")[1]) for row in hot], [count for _, count in want[:5]])
+        answer = json.loads(self.cli("top", "--at", edge.at, "--json", "--k", "1", "files").stdout)
+        self.assertEqual((answer["rows"][0]["value"], answer["version"]), (want[0][1], edge.version()["version"]))
+        self.assertIn(b"no table nowhere", self.cli("top", "--at", edge.at, "nowhere", code=1).stderr)
+        self.cli("top", "--at", edge.at, "Nowhere", code=2)
+        self.cli("top", "--at", edge.at, "--k", "0", "files", code=2)
+        self.wait_version(edge, self.count(server, (b"large\t%d" % number for number in range((1 << 18) + 1)))["acknowledged_version"])
+        self.assertIn(b"topk table", self.cli("top", "--at", edge.at, "large", code=4).stderr)
+
     def test_version(self):
         server = self.server().start()
         self.count(server, [b"t\tk"])

@@ -26,13 +26,20 @@ static void test_reads(void **state)
            "{\"error\":\"not found\",\"table\":\"files\",\"key\":\"nope\"," FIELDS);
     expect(get(&world, "/v1/get/nope/key-7"), 404,
            "{\"error\":\"not found\",\"table\":\"nope\",\"key\":\"key-7\"," FIELDS);
+    expect(get(&world, "/v1/top/files?k=2"), 200,
+           "{\"table\":\"files\",\"rows\":[{\"key\":\"key-9\",\"value\":9},{\"key\":\"key-8\",\"value\":8}]," FIELDS);
+    expect(get(&world, "/v1/top/nope"), 404, "{\"error\":\"not found\",\"table\":\"nope\"," FIELDS);
+    static const char *const wrong[] = {"/v1/top/files?k=0",  "/v1/top/files?k=1001", "/v1/top/files?k=-1",
+                                        "/v1/top/files?k=1x", "/v1/top/files?n=1",    
+                                        "/v1/top/Files"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) expect(get(&world, wrong[i]), 400, NULL);
     expect(get(&world, "/healthz"), 200, "{\"ok\":true}\n");
     expect(get(&world, "/readyz"), 200, "{\"ready\":true}\n");
     world.ready = false;
     expect(get(&world, "/readyz"), 503, "{\"error\":\"not yet\"}\n");
     struct answer metrics = get(&world, "/metrics");
     assert_non_null(strstr(metrics.body, "tally_test 1\n"));
-    assert_non_null(strstr(metrics.body, "\ntally_http_answers_total{status=\"4xx\"} 2\n"));
+    assert_non_null(strstr(metrics.body, "\ntally_http_answers_total{status=\"4xx\"} 9\n"));
     assert_non_null(strstr(metrics.body, "\nprocess_resident_memory_bytes "));
     answer_free(&metrics);
     world_deinit(&world);

@@ -49,6 +49,8 @@
 
 // Reads.
 #define TALLY_QUERY_KEYS_MAX      4096u      // keys in one Query or one POST /v1/get
+#define TALLY_TOP_ROWS_MAX        1000u      // rows that a GET /v1/top answers
+#define TALLY_TOP_SCAN_ROWS_MAX   (1u << 18) // rows of a table that it looks through
 #define TALLY_HTTP_BODY_BYTES_MAX (8u << 20) // body of one POST
 #define TALLY_HTTP_URL_BYTES_MAX  4096u      // path and query; a key may be percent-encoded
 
