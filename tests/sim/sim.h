@@ -198,6 +198,7 @@ struct sim_tally {
     struct tally_writer spool, write; // groups on the disk; the one that is being written
     bool writing, write_anew, broken;
     uint64_t write_due_ms, drain_ms, drain;
+    uint64_t boot_sequence;               // of the batch that was on its way when the process started; 0: none
     uint64_t acked_version, boot_version; // of the log when something was acknowledged last; and in an earlier life
     int64_t undrained[SIM_KEYS_MAX], taken[SIM_KEYS_MAX], durable[SIM_KEYS_MAX];
     struct sim_pending *pending; // taken, not told as durable
@@ -268,14 +269,15 @@ struct sim_producer {
     X(server_stops)                                                                                                    \
     X(server_restarts)                                                                                                 \
     X(recover_refused)                                                                                                 \
-    X(disk_failures) X(losses) X(records_damaged) X(foreign_records) X(tails_lost) X(snapshots) X(snapshots_refused)   \
-        X(edge_crashes) X(edge_boots) X(boot_messages) X(stores_damaged) X(stores_lost) X(stores_rewritten)            \
-            X(clock_jumps) X(no_memory) X(batches) X(acks) X(repeats) X(holes) X(given_up) X(pushes) X(removals)       \
-                X(frames_applied) X(deltas) X(wholes) X(chunks) X(restarts) X(repairs) X(early) X(refused) X(timeouts) \
-                    X(stalled) X(pins) X(verified_rows) X(lags) X(frames_replayed) X(keys_drawn) X(kinds) X(expired)   \
-                        X(slid) X(overflowed) X(redefined) X(virtual_ms) X(converge_ms_max) X(tallied)                 \
-                            X(tally_refused) X(tally_acks) X(spool_full) X(spool_failures) X(renamed) X(mine_checked)  \
-                                X(mine_based) X(mine_old) X(tallied_kinds) X(mine_kinds)
+    X(disk_failures)                                                                                                   \
+    X(losses) X(records_damaged) X(foreign_records) X(tails_lost) X(snapshots) X(snapshots_refused) X(edge_crashes)    \
+        X(edge_boots) X(boot_messages) X(stores_damaged) X(stores_lost) X(stores_rewritten) X(clock_jumps)             \
+            X(no_memory) X(batches) X(acks) X(repeats) X(holes) X(given_up) X(pushes) X(removals) X(frames_applied)    \
+                X(deltas) X(wholes) X(chunks) X(restarts) X(repairs) X(early) X(refused) X(timeouts) X(stalled)        \
+                    X(pins) X(verified_rows) X(lags) X(frames_replayed) X(keys_drawn) X(kinds) X(expired) X(slid)      \
+                        X(overflowed) X(redefined) X(virtual_ms) X(converge_ms_max) X(tallied) X(tally_refused)        \
+                            X(tally_acks) X(spool_full) X(spool_failures) X(renamed) X(mine_checked) X(mine_based)     \
+                                X(mine_old) X(tallied_kinds) X(mine_kinds) X(mine_in_doubt)
 
 struct sim_counters {
 #define X(name) uint64_t name;

@@ -100,6 +100,7 @@ static void check_booted(struct sim_edge *edge)
     bool flies = stats.in_flight > 0;
     uint64_t sequence = stats.sequence - flies;
     bool counted = flies && instance && sequence <= instance->count && instance->batches[sequence - 1]->effective;
+    tally->boot_sequence = flies ? sequence : 0;
     for (uint32_t k = 0; k < sim->config.keys; k++) {
         struct tally_mine mine, base;
         SIM_CHECK(sim, tally_producer_mine(tally->core, 0, 0, TALLY_COUNTING_ADD, sim_table(SIM_TABLE_TALLIED),
@@ -261,6 +262,18 @@ static void drain(struct sim_edge *edge)
     tally_producer_taken(tally->core, sim->now_ms, tally->drain);
 }
 
+// There may be doubt only about a batch of an earlier life, and where there was no memory for what the values had been.
+static void check_doubt(struct sim_edge *edge)
+{
+    struct sim *sim = edge->sim;
+    struct tally_producer_stats stats;
+    tally_producer_stats(edge->tally.core, sim->now_ms, &stats);
+    sim->counters.mine_in_doubt++;
+    if (!sim->config.no_memory && stats.sequence - 1 != edge->tally.boot_sequence)
+        sim_fail(sim, "edge %u is in doubt about batch %llu, of this life", edge->number,
+                 (unsigned long long)stats.sequence - 1);
+}
+
 // Global plus mine, of a key that nobody else counts, is all that was counted: no more, no less, whatever is on its way.
 static void check_mine(struct sim_edge *edge)
 {
@@ -287,6 +300,7 @@ static void check_mine(struct sim_edge *edge)
         return;
     }
     SIM_CHECK(sim, status == TALLY_OK);
+    if (mine.in_doubt) check_doubt(edge);
     // What was acknowledged in an earlier life is not there yet.
     if (mine.in_doubt || mine.version < tally->boot_version) return;
     if (mine.based) value = mine.value, sim->counters.mine_based++;
