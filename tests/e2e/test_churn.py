@@ -25,7 +25,7 @@ NODE = shutil.which("node") or shutil.which("nodejs")
 PACKAGE = Path(os.environ.get("TALLY_NPM_FOLDER", BIN.parent / "npm" / "tallycast"))
 STEADY, STEADY_KEYS = 10, 1000  # of writers.c
 # What a server keeps by design, little enough to be full soon: changes for edges and for guests of the stream.
-KEPT = {"retention_bytes": "4M", "stream_retention_bytes": "2M", "snapshot_every": 400, "tick": TICK_MS}
+KEPT = {"retention_bytes": "4M", "stream_retention_bytes": "2M", "snapshot_every": 50, "tick": TICK_MS}  # snapshots hold a version: several in each part of the time
 # How much more memory a process may have at the end than when it was warm (half of the time): what the system's allocator does with threads.
 GROWTH_BYTES = 24 << 20
 
