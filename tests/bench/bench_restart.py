@@ -26,7 +26,7 @@ from pathlib import Path
 import contest
 
 BIN = contest.BUILD / "bin"
-KEYS = {"smoke": 3000, "quick": 300_000, "full": 10_000_000}
+KEYS = {"smoke": 3000, "quick": 500_000, "full": 10_000_000}
 ROUNDS = {"smoke": 1, "quick": 5, "full": 5}
 NODE_KEYS = 1_000_000
 TABLE = "packages"
