@@ -22,6 +22,7 @@ const STAGE = 1, TAKEN_BACK = 2, LAST_TICKET = 3, FIRST = 4, STRIDE = 4
 const SHARE = 1, SLOT = 2, TICKET = 3
 const UNKNOWN = 0x7fffffff
 const FED = 0, SUPERSEDED = 1, ENDED = 2
+const AGAIN_MS = 10
 const STAGES = ['attached', 'superseded', 'ended']
 
 const locks = () => globalThis.navigator?.locks
@@ -155,6 +156,7 @@ class AttachedMirror extends Reads {
   #seat
   #thread
   #channel
+  #told // the newest handle
   #maxAgeMs
 
   constructor(handle, { maxAgeMs = Infinity, now = Date.now }, thread) {
@@ -163,7 +165,10 @@ class AttachedMirror extends Reads {
     this.#seat = seat
     this.#thread = thread
     this.#maxAgeMs = maxAgeMs
-    this.#channel = listen(handle.channel, (next) => this.#moveIf(next))
+    this.#channel = listen(handle.channel, (next) => {
+      this.#told = next
+      this.#moveIf()
+    })
   }
 
   get stale() { return this.ageMs > this.#maxAgeMs || this.version === 0 }
@@ -191,11 +196,13 @@ class AttachedMirror extends Reads {
     if (this.#seat.mirror.slot >= 0) stand(this.#seat)
   }
 
-  #moveIf(handle) {
+  // Both memories follow the stream, each by itself: the next one may be a version behind just now, and is not a moment later.
+  #moveIf() {
     try {
-      if (this.state === 'superseded') this.move(handle)
+      if (this.state === 'superseded') this.move(this.#told)
     } catch (error) {
       this._emit('state', () => ({ state: 'superseded', error }))
+      if (error.status === STATUS.OLD) setTimeout(() => this.#moveIf(), AGAIN_MS).unref?.()
     }
   }
 }
