@@ -63,8 +63,9 @@ const struct cli_command cli_top = {
     .arguments = "[--at URL] [--k COUNT] [--json] TABLE",
     .purpose = "Show the greatest counts of a table.",
     .details = "Prints key<TAB>value, the greatest first, and a third column for a topk table: how much\n"
-               "too great the value may be. Keys are written as dump writes them. A table of over 262,144 keys\n"
-               "is refused: a server keeps the top of it in a topk table.\n"
+               "too great the value may be. Tab, newline, carriage return and backslash in a key are printed\n"
+               "as \\t \\n \\r \\\\; of a key that is no UTF-8 only --json tells the bytes. A table of over\n"
+               "262,144 keys is refused: a server keeps the top of it in a topk table.\n"
                "\n"
                "Exit codes: 0 done, 1 there is no such table, 2 wrong use, 3 cannot reach, 4 refused.\n"
                "\n"
